@@ -1,0 +1,51 @@
+# make setup | test | demo | check | format | helm | requirements | clean
+# Needs a Python of 3.11 or newer and nothing else; PYTHON=... names one.
+
+MAKEFLAGS += --no-print-directory
+BIN := .venv/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet --no-input
+export PYTHON
+
+.PHONY: setup test demo check format helm requirements clean
+
+setup: .venv/installed
+
+test: check helm
+	@$(BIN)/pytest $(ARGS)
+
+demo: setup
+	@$(BIN)/todoke demo $(ARGS)
+
+check: setup
+	@$(BIN)/ruff check . && $(BIN)/ruff format --check . || { echo "make format mends most of this"; exit 1; }
+	@$(BIN)/mypy
+	@said=$$($(BIN)/lint-imports --no-logo) && echo "$$said" | tail -n 1 || { echo "$$said"; exit 1; }
+
+format: setup
+	@$(BIN)/ruff check --fix-only --quiet .
+	@$(BIN)/ruff format .
+
+helm: setup
+	@$(BIN)/python helm/check
+
+requirements: # ARGS=--upgrade lifts the pins
+	@$(or $(PYTHON),python3.11) .ci/requirements $(ARGS)
+
+clean:
+	rm -rf .venv dist build .*_cache .hypothesis .coverage* .tools/pip-tools*
+	find streams schemas processors sinks tests helm -name __pycache__ -prune -exec rm -rf {} +
+
+# The stamps are touched last, so that an interrupted installation is done again.
+.venv/installed: .venv/pinned pyproject.toml
+	@$(PIP) install --no-deps --no-build-isolation --editable .
+	@touch $@
+	@echo "ready: $(BIN)/todoke, with $$($(BIN)/python -V)"
+
+.venv/pinned: requirements.txt requirements-dev.txt
+	@$(BIN)/python -m pip --version >/dev/null 2>&1 && PYTHON=$(BIN)/python .ci/python >/dev/null 2>&1 || { \
+	  python=$$(.ci/python) || exit 1; \
+	  echo "making .venv with $$python"; \
+	  "$$python" -m venv --clear .venv || { rm -rf .venv; echo "$$python can't (Debian, Ubuntu: apt install python3-venv)"; exit 1; }; }
+	@echo "installing the pinned requirements into .venv: about a minute"
+	@$(PIP) install --require-hashes --requirement requirements-dev.txt
+	@touch $@

@@ -1,0 +1,1 @@
+"""What travels: values and bytes. Standard library, msgspec and fastavro only."""
