@@ -1,0 +1,158 @@
+"""The sink's decision: what this partner must be sent for this subject now, and what closes without a call.
+
+A directive is only a wake-up. Here the record is judged afresh, held against what the partner may have been told, and
+only the difference is acted on (design, level-triggered). Pure: the dispatcher carries out what this says.
+"""
+
+from collections.abc import Iterable, Mapping
+
+from msgspec import Struct
+
+from todoke.schemas.obligations import ENDED, Obligation
+from todoke.schemas.partners import Partner, Rules
+from todoke.schemas.receipts import Evidence, Verb
+from todoke.schemas.record import SealedIdentifier, SubjectRecord, contains
+from todoke.schemas.told import Told, surely
+
+from .plan import Demand, identify, of_partner, supersessions
+
+
+class Recipient(Struct, frozen=True):
+    """A partner, and the effect that each verb has there; a verb that is missing can't be asked."""
+
+    partner: Partner
+    effects: Mapping[Verb, str]
+
+
+class Known(Struct, frozen=True):
+    """What a current view knows of one subject: the record, its obligations by any partner, what was told by key."""
+
+    record: SubjectRecord | None
+    obligations: tuple[Obligation, ...]
+    told: dict[str, Told]
+
+
+class Call(Struct, frozen=True):
+    """One obligation to be sent, with the identifiers (sealed) that the partner accepts and the effect it shall have."""
+
+    obligation: Obligation
+    effect: str
+    identifiers: tuple[SealedIdentifier, ...]
+
+
+class Work(Struct, frozen=True):
+    """What is to be done for one subject at one partner; `wait` names why the rest can't be done yet, if anything.
+
+    `settled` pairs an obligation with the grade that earlier calls have already earned for it; `create` holds demands
+    that no worker has made an obligation of, since time alone made them or the worker died just then.
+    """
+
+    calls: tuple[Call, ...] = ()
+    settled: tuple[tuple[Obligation, int], ...] = ()
+    superseded: tuple[tuple[Obligation, str], ...] = ()
+    blocked: tuple[tuple[Obligation, str], ...] = ()
+    create: tuple[Demand, ...] = ()
+    wait: str = ""
+
+
+def reconcile(known: Known, recipient: Recipient, rules: Rules, at: int) -> Work:
+    """The work for one subject at one partner, from what a current view knows of it.
+
+    Waits while the view lacks a stamp that an obligation names, which the worker or the keeper is about to bring, and
+    while this process knows older rules than those that made an obligation, open or ended.
+    """
+    record, partner = known.record, recipient.partner
+    mine = [each for each in known.obligations if each.partner == partner.name]
+    standing = [each for each in mine if each.state not in ENDED]
+    if not standing:
+        return Work()
+    if any(each.registry_revision > rules.revision for each in mine):
+        return Work(wait="registry")
+    if record is None or not all(contains(record, each.stamps) for each in standing):
+        return Work(wait="record")
+    current = of_partner(record, partner, rules, at)
+    by_id = {identify(record.subject_ref, demand): demand for demand in current}
+    fallen = supersessions(current, standing, record.subject_ref)
+    owed = {each.obligation_id for each in mine}
+    if any(name not in owed for name in by_id):
+        # what is demanded must be durable as an obligation before anything is sent under its name
+        return Work(create=tuple(demand for name, demand in by_id.items() if name not in owed), wait="obligation")
+    superseded = tuple((each, fallen[each.obligation_id]) for each in standing if each.obligation_id in fallen)
+    live = [each for each in standing if each.obligation_id not in fallen]
+    # no grant is sent while a delete is open, re-registration included (correctness, 3)
+    held = [each for each in live if each.verb == "grant"] if any(each.verb == "delete" for each in live) else []
+    work = [_judge(each, record, known.told, recipient) for each in live if each not in held]
+    return Work(
+        calls=tuple(each for each in work if isinstance(each, Call)),
+        settled=tuple((each.obligation, each.grade) for each in work if isinstance(each, _Settled)),
+        superseded=superseded,
+        blocked=tuple((each.obligation, each.reason) for each in work if isinstance(each, _Blocked)),
+        wait="deletion" if held else "",
+    )
+
+
+class _Settled(Struct, frozen=True):
+    obligation: Obligation
+    grade: int
+
+
+class _Blocked(Struct, frozen=True):
+    obligation: Obligation
+    reason: str
+
+
+def _judge(
+    obligation: Obligation, record: SubjectRecord, told: Mapping[str, Told], recipient: Recipient
+) -> Call | _Settled | _Blocked:
+    partner = recipient.partner
+    effect = recipient.effects.get(obligation.verb)
+    if effect is None:
+        return _Blocked(obligation, "verb-unsupported")
+    identifiers = accepted(record, partner)
+    if not identifiers:
+        return _Blocked(obligation, "unreachable")
+    where = f"{partner.name}|{obligation.account}"
+    held = [told.get(f"{where}|{scope}|{each.alias}") for scope in _scopes(obligation, partner) for each in identifiers]
+    rung = Evidence[partner.done]
+    if surely(held, effect, rung) and _heard(held, effect, rung, _since(obligation, record)):
+        return _Settled(obligation, rung)
+    return Call(obligation, effect, identifiers)
+
+
+def accepted(record: SubjectRecord, partner: Partner) -> tuple[SealedIdentifier, ...]:
+    """The identifiers of the kinds that the partner accepts, in its order of kinds, one for each alias."""
+    found: dict[str, SealedIdentifier] = {}
+    for kind in partner.identifiers:
+        for _, each in sorted(record.identifiers.items()):
+            if each.kind == kind:
+                found.setdefault(each.alias, each)
+    return tuple(found.values())
+
+
+def _scopes(obligation: Obligation, partner: Partner) -> tuple[str, ...]:
+    """The scopes that a call speaks of: a delete speaks of its whole account, where a grant may have been told since."""
+    if obligation.verb != "delete":
+        return (obligation.scope,)
+    scopes = (one for each in partner.accounts if each.name == obligation.account for one in each.scopes)
+    return (obligation.scope, *scopes)
+
+
+def _since(obligation: Obligation, record: SubjectRecord) -> int:
+    """From when on a call counts as this obligation's: since data was last given to the partner (correctness, 21).
+
+    A delete is an edge, so one that was told before the person asked, this time, doesn't count.
+    """
+    holding = record.holdings.get(obligation.partner)
+    asked = max((each.at for each in obligation.stamps), default=0) if obligation.verb == "delete" else 0
+    return max(asked, holding.last_at if holding else 0)
+
+
+def _heard(held: Iterable[Told | None], effect: str, rung: int, since: int) -> bool:
+    """Whether each of `held` has evidence of `rung` from a call for `effect` that began after `since`."""
+    return all(
+        any(
+            each.effect == effect and each.grade >= rung and each.started_at > since and not each.refused
+            for each in (told.attempts.values() if told else ())
+        )
+        for told in held
+    )
