@@ -1,0 +1,77 @@
+"""Emulators of the vendors, in one table: they ship with the product, for tests, demos and rehearsals."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import msgspec
+from msgspec import Struct
+
+from todoke.schemas.errors import Misconfigured
+
+from . import meta, webhook
+from .server import Clock, Emulator, Journal, listening
+
+
+class Maker(NamedTuple):
+    """What makes an emulator. Its token is the secret that our side of the call holds."""
+
+    options: type[Struct]
+    make: Callable[[str, Any, Journal, Clock], Emulator]
+
+
+EMULATORS: dict[str, Maker] = {
+    "meta": Maker(meta.Options, meta.MetaEmulator),
+    "webhook": Maker(webhook.Options, webhook.WebhookEmulator),
+}
+
+
+class Place(Struct, frozen=True, kw_only=True):
+    """Where an emulator listens (port 0 finds one) and where it keeps its journal; the journal survives it."""
+
+    host: str = "127.0.0.1"
+    port: int = 0
+    journal: Path | None = None
+    fsync: bool = False
+
+
+@asynccontextmanager
+async def emulating(
+    name: str, token: str, clock: Clock, *, place: Place | None = None, options: Mapping[str, str] | None = None
+) -> AsyncIterator[str]:
+    """Run the emulator `name` while the block runs; gives its address. `clock` is now, in ms.
+
+    What an earlier run wrote to the journal is applied first. Raises `Misconfigured` for an unknown name or option.
+    """
+    maker = EMULATORS.get(name)
+    if maker is None:
+        raise Misconfigured(f"no emulator is called {name}; known: {', '.join(EMULATORS)}")
+    try:
+        settings = msgspec.convert(dict(options or {}), maker.options, strict=False)
+    except msgspec.ValidationError as error:
+        known = ", ".join(field.name for field in msgspec.structs.fields(maker.options))
+        raise Misconfigured(f"emulator {name}: {error}; options: {known}") from None
+    place = place or Place()
+    with Journal(place.journal, fsync=place.fsync) as journal:
+        emulator = maker.make(token, settings, journal, clock)
+        for line in journal.lines():
+            emulator.replay(line)
+        async with listening(emulator, place.host, place.port) as address:
+            yield address
+
+
+async def serve(
+    name: str,
+    token: str,
+    clock: Clock,
+    *,
+    place: Place | None = None,
+    options: Mapping[str, str] | None = None,
+    ready: Callable[[str], None] = lambda _: None,
+) -> None:
+    """Run the emulator until it is cancelled; `ready` is told the address once it listens."""
+    async with emulating(name, token, clock, place=place, options=options) as address:
+        ready(address)
+        await asyncio.Event().wait()

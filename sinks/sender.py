@@ -1,0 +1,111 @@
+"""The one sender: takes a request of values, does the input and output, gives an answer of values.
+
+It writes no log line, and its errors carry codes: addresses, headers and bodies hold secrets and people (law 7).
+"""
+
+from collections.abc import Collection
+from types import TracebackType
+from typing import Self
+
+import aiohttp
+from aiohttp import ClientHandlerType, ClientRequest, ClientResponse
+
+from todoke.schemas.errors import Misconfigured, Retry
+
+from .base import HttpRequest, HttpResponse
+from .settings import authority
+
+LARGEST_ANSWER = 1 << 20
+
+
+class Sender:
+    """Sends to the `hosts` given (`host:port`) and to no other. Made inside a running loop, closed by `close`."""
+
+    def __init__(self, hosts: Collection[str], *, largest_answer: int = LARGEST_ANSWER) -> None:
+        self._hosts = frozenset(hosts)
+        self._largest = largest_answer
+        self._session = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(limit=0, ssl=True),  # a common limit would let one slow partner slow all
+            cookie_jar=aiohttp.DummyCookieJar(),
+            headers={"user-agent": "todoke", "accept-encoding": "identity"},  # so that the cap counts what arrives
+            middlewares=(_once,),
+            trust_env=False,
+        )
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Close every connection. May be called twice."""
+        await self._session.close()
+
+    async def send(self, request: HttpRequest, timeout_s: float, traceparent: str = "") -> HttpResponse:
+        """One call, at most once. A redirect is an answer like any other; a body is cut off at the cap.
+
+        Half of `timeout_s` at most goes into connecting, so a time-out later on is one of a call that may have arrived.
+        `traceparent` is the header of W3C Trace Context, if there is one. Raises `Retry`: `perhaps` is false when no
+        byte of the request was written, true when that isn't known. Raises `Misconfigured` for a host not listed.
+        """
+        if (host := authority(request.url)) not in self._hosts:
+            raise Misconfigured(f"{host or 'an address without a host'} is no host of a partner; add it to settings")
+        headers = {**request.headers, "traceparent": traceparent} if traceparent else request.headers
+        try:
+            async with self._session.request(
+                request.method,
+                request.url,
+                data=request.body,
+                headers=headers,
+                allow_redirects=False,
+                timeout=aiohttp.ClientTimeout(total=timeout_s, connect=timeout_s / 2),
+            ) as response:
+                body = await self._read(response)
+                return HttpResponse(status=response.status, headers=_headers(response), body=body)
+        except TimeoutError:
+            raise Retry("timeout") from None
+        except (aiohttp.ClientConnectionError, aiohttp.ClientPayloadError, OSError):
+            raise Retry("connection-lost") from None
+        except ValueError:  # aiohttp's InvalidURL among them, and what the codec of host names raises
+            raise Misconfigured(f"an address or header for {host} is unsound; correct it in settings") from None
+        except aiohttp.ClientError:
+            raise Retry("malformed-answer") from None
+
+    async def _read(self, response: ClientResponse) -> bytes:
+        body = bytearray()
+        async for chunk in response.content.iter_chunked(1 << 16):
+            body += chunk
+            if len(body) >= self._largest:
+                response.close()  # the rest is not waited for, so the connection can't be used again
+                break
+        return bytes(body[: self._largest])
+
+
+async def _once(request: ClientRequest, handler: ClientHandlerType) -> ClientResponse:
+    """Tell a connection that never stood from one that broke, in place of aiohttp's own second attempt.
+
+    aiohttp sends PUT and DELETE again by itself when a kept connection breaks. A call that is sent twice is one attempt
+    that nobody recorded, so what would trigger it becomes ours here.
+    """
+    try:
+        return await handler(request)
+    except aiohttp.ClientConnectorDNSError:
+        raise Retry("host-unknown", perhaps=False) from None
+    except (aiohttp.ClientSSLError, aiohttp.ClientConnectorCertificateError):
+        raise Retry("tls", perhaps=False) from None
+    except (aiohttp.ConnectionTimeoutError, aiohttp.ClientConnectorError):
+        raise Retry("not-connected", perhaps=False) from None
+    except (aiohttp.ClientOSError, aiohttp.ServerDisconnectedError):
+        raise Retry("connection-lost") from None
+
+
+def _headers(response: ClientResponse) -> dict[str, str]:
+    """Names in lower case; a name that came twice has its values joined (RFC 9110, 5.3)."""
+    joined: dict[str, str] = {}
+    for name, value in response.headers.items():
+        lower = name.lower()
+        joined[lower] = f"{joined[lower]}, {value}" if lower in joined else value
+    return joined

@@ -1,0 +1,338 @@
+"""What every connector must do, run over the table: a new row is tested before its author writes a test."""
+
+import runpy
+import time
+from collections.abc import AsyncIterator, Sequence
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import aiohttp
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from msgspec.structs import replace
+
+from todoke.schemas.errors import Misconfigured, Rejected, Retry, Split, TodokeError
+from todoke.schemas.identity import Identifier
+from todoke.schemas.receipts import RESTRICTIVE, Evidence
+from todoke.sinks.base import Connector, HttpResponse, Item, Outcome
+from todoke.sinks.connectors import CONNECTORS, build, check, hosts
+from todoke.sinks.emulators import EMULATORS, emulating
+from todoke.sinks.emulators.server import TRANSPORT_FAULTS
+from todoke.sinks.sender import Sender
+from todoke.sinks.settings import authority
+
+ROOT = Path(__file__).parents[2]
+made = SimpleNamespace(**runpy.run_path(str(ROOT / "tests/golden/connectors/make.py")))
+GOLDEN = [(name, path, content) for name in CONNECTORS for path, content in made.golden(name).items()]
+
+PEOPLE = ("taro.yamada", "1234", "hanako", "M-0001", "6d92078a", "cdda802e")
+KEYS = ("MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw", "EAAB-token-of-nobody", "app-secret-of-nobody")
+
+OPTIONS: dict[str, dict[str, str]] = {"webhook": {"receipts": "true"}, "meta": {"app_secret": "app-secret-of-nobody"}}
+EXTRA: dict[str, dict[str, Any]] = {"webhook": {"receipts": True}, "meta": {}}
+TOKEN = {"webhook": "signing_secret", "meta": "access_token"}
+
+# The error (code, wait in seconds, perhaps applied) or the outcomes (grade, reason) that each fault must lead to.
+WAY: dict[str, TodokeError] = {
+    "timeout": Retry("timeout", perhaps=True),
+    "drop-after-apply": Retry("connection-lost", perhaps=True),
+    "dead": Retry("connection-lost", perhaps=True),
+}
+FAULTS: dict[str, dict[str, TodokeError | list[tuple[Evidence, str]]]] = {
+    "webhook": {
+        **WAY,
+        "slow": [(Evidence.processed, "")],
+        "429": Retry("http-429", perhaps=False),
+        "429-retry-after": Retry("http-429", 90.0, perhaps=False),
+        "500": Retry("http-500"),
+        "auth": Rejected("http-401"),
+        "gone": Rejected("endpoint-gone"),
+        "invalid-rows": Rejected("http-422"),
+        "bad-receipt": [(Evidence.accepted, "")],
+    },
+    "meta": {
+        **WAY,
+        "slow": [(Evidence.accepted, "")],
+        "429": Retry("throttled", perhaps=False),
+        "429-retry-after": Retry("throttled", 120.0, perhaps=False),
+        "500": Retry("meta-2"),
+        "auth": Retry("auth", 900.0, perhaps=False),
+        "flagged": Rejected("audience-flagged"),
+        "gone": Rejected("meta-100-33"),
+        "invalid-rows": [(Evidence.none, "invalid-entry")],
+        "partial": Retry("fewer-received"),
+    },
+}
+
+
+def connector(name: str, **changed: Any) -> Connector:
+    return build(made.partner(name, **changed), made.SECRETS[name])
+
+
+def now() -> int:
+    return int(time.time() * 1000)
+
+
+def identifiers() -> st.SearchStrategy[tuple[Identifier, ...]]:
+    emails = st.builds(lambda word: Identifier("email", f"{word}@example.jp"), st.from_regex(r"\A[a-z]{1,9}\Z"))
+    phones = st.builds(lambda digits: Identifier("phone", f"090{digits:08d}"), st.integers(0, 99_999_999))
+    opaque = st.builds(lambda word: Identifier("member_id", word), st.text(max_size=5))
+    return st.lists(emails | phones | opaque, min_size=1, max_size=4).map(tuple)
+
+
+def items() -> st.SearchStrategy[list[Item]]:
+    verbs = st.sampled_from(["grant", "withdraw", "suspend", "delete"])
+    one = st.builds(
+        lambda verb, given, number: made.item(verb, *given, number=number), verbs, identifiers(), st.just(0)
+    )
+    return st.lists(one, min_size=1, max_size=6).map(
+        lambda many: [
+            replace(each, request_id=f"r{index}", obligation_id=f"o{index}") for index, each in enumerate(many)
+        ]
+    )
+
+
+@pytest.fixture(params=list(CONNECTORS))
+def name(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture
+async def vendor(name: str) -> AsyncIterator[tuple[str, Connector, Sender]]:
+    """The connector of a row, its emulator, and the real sender between them."""
+    token = made.SECRETS[name][TOKEN[name]].reveal()
+    async with emulating(name, token, now, options=OPTIONS[name]) as address:
+        shown = address + "/hook" if name == "webhook" else address
+        built = connector(name, **EXTRA[name], **{made.ADDRESS[name]: shown})
+        async with Sender([authority(address)]) as sender:
+            yield address, built, sender
+
+
+async def control(address: str, path: str, faults: Any = None) -> Any:
+    async with aiohttp.ClientSession() as session:
+        method = "GET" if faults is None else "POST"
+        async with session.request(method, f"{address}/_emulator/{path}", json=faults) as response:
+            assert response.status == 200, await response.text()
+            return await response.json()
+
+
+async def call(built: Connector, sender: Sender, asked: Sequence[Item]) -> Sequence[Outcome]:
+    answer = await sender.send(built.request(asked, now()), 0.4)
+    return built.verdict(asked, answer)
+
+
+def test_every_module_has_its_row_its_golden_folder_its_emulator_and_its_page() -> None:
+    modules = {path.stem for path in (ROOT / "sinks/connectors").glob("*.py")} - {"__init__"}
+
+    missing = [
+        f"CONNECTORS has no row {each}: add it in sinks/connectors/__init__.py" for each in modules - set(CONNECTORS)
+    ]
+    missing += [
+        f"{each} has no {what}"
+        for each in CONNECTORS
+        for what, there in {
+            "module": each in modules,
+            "golden folder: add a case in tests/golden/connectors/make.py and run it": each in made.CASES,
+            "row in sinks/emulators/__init__.py": each in EMULATORS,
+            "page in docs/partners": (ROOT / f"docs/partners/{each}.md").is_file(),
+            "row of expected faults in this file": each in FAULTS,
+        }.items()
+        if not there
+    ]
+    assert missing == []
+
+
+def test_the_page_of_a_partner_names_every_setting_and_secret(name: str) -> None:
+    page = (ROOT / f"docs/partners/{name}.md").read_text(encoding="utf-8")
+    maker = CONNECTORS[name]
+
+    wanted = {*maker.config.__struct_fields__, *maker.secrets, *maker.effects.values()}
+    assert [each for each in sorted(wanted) if f"`{each}`" not in page] == []
+
+
+@pytest.mark.parametrize(("name", "path", "content"), GOLDEN, ids=[f"{name}/{path.stem}" for name, path, _ in GOLDEN])
+def test_a_request_is_the_golden_one(name: str, path: Path, content: str) -> None:
+    assert path.read_text(encoding="utf-8") == content
+
+
+def test_no_golden_file_is_left_over(name: str) -> None:
+    assert set((ROOT / "tests/golden/connectors" / name).iterdir()) == set(made.golden(name))
+
+
+def test_a_sound_entry_has_no_problem_and_its_host_is_allowed(name: str) -> None:
+    partner = made.partner(name)
+
+    assert check(partner) == []
+    url = build(partner, made.SECRETS[name]).request([made.item()], made.AT).url
+    assert authority(url) in hosts([partner])
+
+
+def test_every_problem_of_an_entry_is_named_with_its_fix(name: str) -> None:
+    settings_key = made.ADDRESS[name]
+    broken = replace(
+        made.partner(name, **{settings_key: "http://elsewhere.example/x"}, adress="x"),
+        secrets={next(iter(CONNECTORS[name].secrets)): "hunter2", "tokn": "env:T"},
+        identifiers=(),
+        done="confirmed",
+    )
+
+    found = "\n".join(check(broken))
+
+    assert "settings.adress: unknown setting" in found
+    assert "secrets.tokn: unknown secret" in found
+    assert "give env:NAME or file:PATH instead" in found
+    assert "hunter2" not in found
+    assert "identifiers:" in found
+    without_typo = replace(broken, settings={**made.SETTINGS[name], settings_key: "http://elsewhere.example/x"})
+    assert "done: confirmed is more than this interface gives evidence of" in "\n".join(check(without_typo))
+    assert "use https" in "\n".join(check(without_typo))
+    with pytest.raises(Misconfigured, match=f"partner a-{name}: "):
+        build(broken, made.SECRETS[name])
+
+
+def test_a_missing_setting_or_secret_and_a_verb_that_cannot_be_asked_are_problems(name: str) -> None:
+    partner = made.partner(name)
+    maker = CONNECTORS[name]
+
+    assert "settings" in "\n".join(check(replace(partner, settings={})))
+    assert "missing; give env:NAME or file:PATH" in "\n".join(check(replace(partner, secrets={})))
+    only_delete = maker._replace(effects={"delete": "gone"})
+    assert [each.split(":")[0] for each in only_delete.check(partner)] == [
+        "deadline_hours.grant",
+        "deadline_hours.suspend",
+        "deadline_hours.withdraw",
+    ]
+
+
+def test_an_unknown_connector_is_a_problem_with_a_guess() -> None:
+    partner = replace(made.partner("meta"), connector="mata")
+
+    assert check(partner) == ["connector: no connector is called mata; did you mean meta?"]
+    with pytest.raises(Misconfigured, match="did you mean meta"):
+        build(partner, {})
+
+
+def test_every_restriction_can_be_asked_and_none_ends_like_a_grant(name: str) -> None:
+    built = connector(name)
+
+    assert set(built.effects) >= RESTRICTIVE
+    assert built.effects.get("grant") not in {built.effects[verb] for verb in built.effects if verb != "grant"}
+    assert Evidence.accepted <= built.reaches < Evidence.confirmed
+
+
+@given(many=items())
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_any_items_make_sound_calls_group_by_group(name: str, many: list[Item]) -> None:
+    built = connector(name)
+    groups: dict[str, list[Item]] = {}
+    for each in many:
+        groups.setdefault(built.group(each), []).append(each)
+
+    for members in groups.values():
+        assert all(built.weight(each) >= 1 for each in members)
+        try:
+            request = built.request(members, made.AT)
+        except Rejected:
+            assert len(members) == 1  # nobody else is refused along with it
+            continue
+        assert request == built.request(members, made.AT)
+        assert len({built.effects[each.verb] for each in members}) == 1
+        shown = request.url + "".join(value for key, value in request.headers.items() if key != "authorization")
+        assert not any(
+            identifier.value in shown
+            for each in members
+            for identifier in each.identifiers
+            if identifier.kind != "member_id"
+        )
+
+
+def test_a_repr_shows_no_person_and_no_secret(name: str) -> None:
+    built = connector(name)
+    asked = [made.item("withdraw", made.EMAIL, made.PHONE, made.IDFA, made.GAID, made.MEMBER)]
+    request = built.request(asked, made.AT)
+    answer = HttpResponse(status=200, headers={"x": "taro.yamada"}, body=request.body)
+
+    shown = "".join(f"{each!r}{each}" for each in (asked, request, answer, built, made.SECRETS[name]))
+
+    assert [each for each in (*PEOPLE, *KEYS) if each.lower() in shown.lower()] == []
+
+
+@pytest.mark.parametrize("status", [199, 302, 400, 401, 403, 404, 408, 409, 410, 413, 422, 429, 500, 502, 503, 599])
+@pytest.mark.parametrize("body", [b"", b"taro.yamada@example.com", b"[]", b"{}", b'{"error": "taro.yamada"}', b"\xff"])
+def test_no_failure_counts_as_success_and_none_quotes_the_answer(name: str, status: int, body: bytes) -> None:
+    answer = HttpResponse(status=status, headers={}, body=body)
+
+    with pytest.raises((Retry, Rejected)) as raised:
+        connector(name).verdict([made.item()], answer)
+
+    assert "taro" not in repr(raised.value)
+    if isinstance(raised.value, Retry):
+        assert raised.value.perhaps is (status != 429)
+    else:
+        assert 300 <= status < 500
+
+
+def test_every_fault_of_the_emulator_has_its_expectation(name: str) -> None:
+    faults = EMULATORS[name].make.faults  # type: ignore[attr-defined]  # the makers are the classes
+
+    assert set(FAULTS[name]) == {*TRANSPORT_FAULTS, *faults}
+
+
+@pytest.mark.parametrize(("name", "kind"), [(name, kind) for name in CONNECTORS for kind in FAULTS[name]])
+async def test_a_fault_ends_as_it_must_and_the_next_call_applies_once(
+    name: str, kind: str, vendor: tuple[str, Connector, Sender]
+) -> None:
+    address, built, sender = vendor
+    asked = [made.item("withdraw", made.EMAIL, at=now())]
+    delay = 0.05 if kind == "slow" else 5
+    await control(address, "faults", {"kind": kind, "times": 1, "after_s": 90, "delay_s": delay})
+    expected = FAULTS[name][kind]
+
+    if isinstance(expected, list):
+        outcomes = await call(built, sender, asked)
+        assert [(each.grade, each.reason) for each in outcomes] == expected
+    else:
+        with pytest.raises(TodokeError) as raised:
+            await call(built, sender, asked)
+        assert (type(raised.value), vars(raised.value)) == (type(expected), vars(expected))
+
+    [outcome] = await call(built, sender, asked)
+    assert outcome.grade == built.reaches
+    state = await control(address, "state?identifier=" + made.EMAIL_HASH)
+    [last] = state["last"][made.EMAIL_HASH].values()
+    assert last["op"] in {"withdrawn", "remove"}
+    counts = await control(address, "calls")
+    assert (counts["total"], counts[f"fault:{kind}"]) == (2, 1)
+
+
+async def test_a_lasting_fault_strikes_by_its_seed(vendor: tuple[str, Connector, Sender]) -> None:
+    address, built, sender = vendor
+    runs = []
+    for seed in (1, 1, 2):
+        await control(address, "faults", [{"kind": "429", "rate": 0.5, "seed": seed}])
+        struck = []
+        for number in range(12):
+            try:
+                await call(built, sender, [made.item(number=number, at=now())])
+            except Retry:
+                struck.append(number)
+        runs.append(struck)
+
+    assert runs[0] == runs[1] != runs[2]
+    assert 0 < len(runs[0]) < 12
+
+
+async def test_a_batch_with_a_bad_row_is_split_and_a_single_one_is_judged() -> None:
+    token = made.SECRETS["meta"]["access_token"].reveal()
+    async with emulating("meta", token, now) as address, Sender([authority(address)]) as sender:
+        built = connector("meta", base_url=address)
+        two = [made.item(), made.item("withdraw", made.HANAKO, number=2)]
+        await control(address, "faults", {"kind": "invalid-rows"})
+
+        with pytest.raises(Split, match="invalid-entry"):
+            await call(built, sender, two)
+        [outcome] = await call(built, sender, two[:1])
+
+        assert (outcome.grade, outcome.reason) == (Evidence.sent, "invalid-entry-partial")
