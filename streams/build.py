@@ -1,0 +1,195 @@
+"""The composition root: the one place where settings become parts."""
+
+import os
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from msgspec import Struct
+
+from todoke.processors.reconcile import Recipient
+from todoke.schemas import toml
+from todoke.schemas.codec import Codec
+from todoke.schemas.errors import Misconfigured
+from todoke.schemas.events import INTAKE
+from todoke.schemas.partners import Partner, Rules
+from todoke.schemas.policy import Problem
+from todoke.sinks import connectors, secrets
+from todoke.sinks.sender import Sender
+
+from . import keyfile
+from .desk import Desk, Place
+from .due import Due
+from .index import Index
+from .intake import Intake
+from .keeper import KEPT, Keeper
+from .metrics import Metrics
+from .outbox import Outbox, producer_config
+from .registry import SchemaRegistry, resolve
+from .runner import Hooks, Runner, consumer_config
+from .settings import Settings
+from .settling import Settling
+from .tools import Tools
+from .topics import carried
+from .view import View, connect
+
+
+class Parts(Struct, frozen=True):
+    """What a process of ours is made of, whatever its role."""
+
+    settings: Settings
+    tools: Tools
+    due: Due
+    outbox: Outbox
+    metrics: Metrics
+
+    def topic(self, name: str) -> str:
+        """The full name of a topic."""
+        return self.tools.topic(name)
+
+
+def rules(settings: Settings) -> Rules:
+    """The policy and the partners that the settings name, or those shipped. Raises `Misconfigured` with every problem."""
+    policy = toml.policy(*_named(settings.policy, "policy.toml"))
+    checks = {name: _checking(maker.check) for name, maker in connectors.CONNECTORS.items()}
+    return Rules(policy, toml.registry(*_named(settings.partners, "partners.toml"), policy, checks))
+
+
+def _named(path: str, shipped: str) -> tuple[str, str]:
+    return (_read(path), path) if path else (toml.shipped(shipped), shipped)
+
+
+def _checking(check: Callable[[Partner], list[str]]) -> Callable[[Partner], list[Problem]]:
+    """A connector's findings, each `key: what; fix`, as problems with a line."""
+
+    def checked(partner: Partner) -> list[Problem]:
+        problems = []
+        for found in check(partner):
+            key, _, rest = found.partition(": ")
+            what, _, fix = rest.partition("; ")
+            problems.append(Problem(tuple(key.split(".")), what, fix))
+        return problems
+
+    return checked
+
+
+def codec(settings: Settings, partners: Sequence[str]) -> Codec:
+    """The codec, with ids from the registry where one is configured, else from the lock."""
+    if not settings.registry.url:
+        return Codec()
+    return Codec(resolve(settings.registry, carried(settings.namespace, partners)))
+
+
+def clock() -> int:
+    """Now, in ms: the one clock of the product, handed to whatever needs one."""
+    return time.time_ns() // 1_000_000
+
+
+def outbox(settings: Settings) -> Outbox:
+    """A producer of its own."""
+    return Outbox(producer_config(settings.kafka.bootstrap, dict(settings.kafka.client)))
+
+
+def parts(settings: Settings, now: Callable[[], int] | None = None) -> Parts:
+    """Everything that a role needs. Connects to the view; raises `Misconfigured` when something is wrong."""
+    found, ring = rules(settings), keyfile.load(settings.keys)
+    coder = codec(settings, [partner.name for partner in found.registry.partners])
+    partitions = settings.kafka.partitions * len(KEPT)
+    view = View(connect(settings.redis.url), coder, settings.namespace, partitions)
+    sending = outbox(settings)
+    metrics = Metrics()
+    tools = Tools(
+        view=view,
+        index=Index(view, settings.worker.keep_outcomes_ms),
+        codec=coder,
+        schemas=SchemaRegistry(settings.registry) if settings.registry.url else None,
+        outbox=sending,
+        keyring=ring,
+        rules=found,
+        metrics=metrics,
+        topic=lambda name: settings.namespace + name,
+        now=now or clock,
+        random=os.urandom,
+        largest_event=settings.worker.largest_event,
+        stale_after_ms=settings.worker.stale_after_ms,
+    )
+    return Parts(settings, tools, Due(view), sending, metrics)
+
+
+def worker_runners(made: Parts) -> list[Runner]:
+    """The consumers of a worker: intake, obligations, keeper."""
+    settings, tools = made.settings, made.tools
+    intake = Intake(tools)
+    settling = Settling(tools, settings.worker.keep_ended_ms)
+    keeper = Keeper(tools, made.due, settings.kafka.lane_partitions)
+    return [
+        Runner(
+            "keeper",
+            _consumer(made, "keeper"),
+            [made.topic(name) for name in KEPT],
+            keeper,
+            settings.worker.batch,
+            Hooks(keeper.idle, keeper.moved, keeper.assign, keeper.end),
+        ),
+        Runner(
+            "intake",
+            _consumer(made, "intake"),
+            [made.topic(name) for name in INTAKE],
+            intake,
+            settings.worker.batch,
+        ),
+        Runner(
+            "settling",
+            _consumer(made, "settling"),
+            [made.topic("receipts")],
+            settling,
+            settings.worker.batch,
+            Hooks(settling.idle),
+        ),
+    ]
+
+
+def desks(made: Parts, names: Sequence[str], sender: Sender) -> list[Desk]:
+    """A desk for each partner named, or for all. Raises `Misconfigured` for a name or a secret that is missing."""
+    registry = made.tools.rules.registry
+    unknown = set(names) - {partner.name for partner in registry.partners}
+    if unknown:
+        known = ", ".join(partner.name for partner in registry.partners)
+        raise Misconfigured(f"--partner {', '.join(sorted(unknown))}: no such partner: use one of {known}")
+    found = []
+    for partner in registry.partners:
+        if not names or partner.name in names:
+            resolved, revealed = secrets.resolve(partner, os.environ)
+            connector = connectors.build(resolved, revealed)
+            place = Place(Recipient(partner, connector.effects), connector, sender)
+            found.append(Desk(place, made.tools, made.due))
+    return found
+
+
+def hosts(made: Parts, names: Sequence[str]) -> frozenset[str]:
+    """The hosts to which the partners named, or all, may be sent."""
+    chosen = [each for each in made.tools.rules.registry.partners if not names or each.name in names]
+    return connectors.hosts(secrets.resolve(partner, os.environ)[0] for partner in chosen)
+
+
+def lane_runner(made: Parts, partner: str, work: Callable[..., None], moved: Callable[..., None]) -> Runner:
+    """The consumer of one partner's lane, in a group of its own, so that lag is told apart."""
+    topic = made.topic(f"directives.{partner}")
+    return Runner(f"lane {partner}", _consumer(made, f"dispatch.{partner}"), [topic], work, hooks=Hooks(moved=moved))
+
+
+def _consumer(made: Parts, group: str) -> dict[str, object]:
+    settings = made.settings
+    return consumer_config(
+        settings.kafka.bootstrap,
+        f"{settings.namespace}todoke.{group}",
+        settings.worker.session_timeout_ms,
+        dict(settings.kafka.client),
+    )
+
+
+def _read(path: str) -> str:
+    try:
+        return Path(path).read_text()
+    except OSError as error:
+        raise Misconfigured(f"{path}: {error.strerror}: name a file that can be read") from None

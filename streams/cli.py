@@ -1,0 +1,317 @@
+"""The console script `todoke`."""
+
+import asyncio
+import logging
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import click
+import faust
+import redis
+from confluent_kafka import KafkaException
+from confluent_kafka.admin import AdminClient
+from rich.console import Console
+from rich.table import Table
+
+from todoke.processors.balance import balance
+from todoke.processors.keys import subject_ref
+from todoke.schemas.errors import TodokeError
+from todoke.sinks.emulators import Place
+from todoke.sinks.emulators.command import run
+
+from . import app, build, dispatch, keyfile, lookup, people, publishing, registry, settings, story, topics
+from .cluster import apply
+from .demo.cast import DemoError
+from .demo.run import Show
+from .demo.run import run as run_demo
+from .embedded.command import DIRECTORY, interrupt, up
+from .embedded.stack import StackError
+from .snapshot import Topics
+
+LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s %(message)s"
+console = Console()
+
+
+class Group(click.Group):
+    """Turns our errors into a sentence and an exit code of 1; anything else is a bug and shows its trace."""
+
+    def invoke(self, ctx: click.Context) -> object:
+        """Run the command."""
+        try:
+            return super().invoke(ctx)
+        except TodokeError as error:
+            raise click.ClickException(str(error)) from None
+        except (redis.ConnectionError, redis.TimeoutError):
+            raise click.ClickException("redis.url: no answer: start the server, or correct the address") from None
+        except KafkaException as error:
+            raise click.ClickException(f"kafka: {error.args[0].name()}: is the broker up?") from None
+
+
+@click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"]})
+@click.option("-v", "--verbose", is_flag=True, help="Log what the libraries say, too.")
+def main(*, verbose: bool) -> None:
+    """Carry a person's stop to everyone who holds their data, until there is evidence."""
+    logging.basicConfig(format=LOG_FORMAT, level=logging.INFO if verbose else logging.WARNING)
+    logging.getLogger("todoke").setLevel(logging.INFO)
+
+
+@contextmanager
+def opened() -> Iterator[build.Parts]:
+    """The parts of this process, closed at the end."""
+    made = build.parts(settings.load())
+    try:
+        yield made
+    finally:
+        made.outbox.close()
+        made.tools.view.client.close()
+
+
+@main.command()
+def worker() -> None:
+    """Run a worker: intake, obligations, keeper."""
+    made = build.parts(settings.load())
+    faust.Worker(app.make(made, build.worker_runners(made)), loglevel="WARN", quiet=True).execute_from_commandline()
+
+
+@main.command("dispatch")
+@click.option("--partner", "partners", multiple=True, help="Serve this partner; may be repeated. Default: all.")
+def dispatching(partners: tuple[str, ...]) -> None:
+    """Run a dispatcher: a lane and a desk for each partner."""
+    with opened() as made:
+        asyncio.run(dispatch.run(made, partners))
+
+
+main.add_command(up)
+
+
+@main.command()
+@click.option("--directory", type=click.Path(file_okay=False, path_type=Path), default=DIRECTORY / "demo")
+@click.option("--seed", default=Show().seed, show_default=True, help="The same seed plays the same events.")
+@click.option("--members", default=Show().members, show_default=True)
+@click.option("--rate", default=Show().rate, show_default=True, help="Messages a second.")
+@click.option("--keep", is_flag=True, help="Leave everything up at the end, and print where.")
+def demo(directory: Path, seed: int, members: int, rate: int, *, keep: bool) -> None:
+    """Play the whole way on real parts: events in, evidence out. Ends with 0 only when the balance is exact."""
+    signal.signal(signal.SIGTERM, interrupt)
+    try:
+        exact = run_demo(directory.resolve(), Show(seed, members, rate), console, keep=keep)
+    except (StackError, DemoError) as error:
+        raise click.ClickException(str(error)) from None
+    except KeyboardInterrupt:
+        raise click.ClickException("interrupted; everything that was started has been ended") from None
+    sys.exit(0 if exact else 1)
+
+
+@main.command("publish")
+@click.argument("file", type=click.File("rb"))
+def publish(file: "click.utils.LazyFile") -> None:
+    """Send events from JSON Lines, each {"topic": "consent-changes", "event": {…}}; - reads standard input."""
+    loaded = settings.load()
+    rules = build.rules(loaded)
+    coder = build.codec(loaded, [partner.name for partner in rules.registry.partners])
+    sent, problems = publishing.publish(loaded, coder, file)
+    for problem in problems:
+        click.echo(problem, err=True)
+    click.echo(f"{sent} events published, {len(problems)} lines refused")
+    if problems:
+        sys.exit(1)
+
+
+@main.command()
+@click.argument("path", type=click.Path(dir_okay=False, path_type=Path))
+def keys(path: Path) -> None:
+    """Make a new keyring at PATH."""
+    keyfile.create(path)
+    click.echo(f"new keyring in {path}: keep a copy where only keys are kept; without it nothing opens again")
+
+
+@main.group("topics")
+def topics_group() -> None:
+    """Topics of the cluster."""
+
+
+@topics_group.command("apply")
+@click.option("--fix", is_flag=True, help="Also bring settings that drifted back to what they should be.")
+def topics_apply(*, fix: bool) -> None:
+    """Create what is missing and report what differs; ends with 1 while anything still differs."""
+    loaded = settings.load()
+    partners = [partner.name for partner in build.rules(loaded).registry.partners]
+    admin = AdminClient({"bootstrap.servers": loaded.kafka.bootstrap, **loaded.kafka.client})
+    changes = apply(admin, topics.wanted(loaded, partners), fix=fix)
+    for change in changes:
+        click.echo(str(change))
+    left = [change for change in changes if not change.done]
+    click.echo(
+        f"{len(changes) - len(left)} changed, {len(left)} differ" if changes else "all topics are as they should be"
+    )
+    sys.exit(1 if left else 0)
+
+
+@topics_group.command("list")
+def topics_list() -> None:
+    """Every topic: what it carries, its key, cleanup and meaning."""
+    table = Table("topic", "carries", "key", "cleanup", "meaning", box=None)
+    for each in topics.TOPICS:
+        table.add_row(each.name, each.carries.__name__, each.key, each.cleanup, each.doc)
+    console.print(table)
+
+
+@main.group("schemas")
+def schemas_group() -> None:
+    """Contracts of what travels."""
+
+
+@schemas_group.command("lock")
+@click.argument("folder", type=click.Path(exists=True, file_okay=False, path_type=Path), default="schemas")
+def schemas_lock(folder: Path) -> None:
+    """Renew ids.lock.json and the history in FOLDER after a change of an .avsc file."""
+    for line in registry.renew(folder):
+        click.echo(line)
+
+
+@main.group("partners")
+def partners_group() -> None:
+    """Partners of the registry."""
+
+
+@partners_group.command("list")
+def partners_list() -> None:
+    """Who they are, what they are told, and what counts as done."""
+    table = Table("partner", "role", "basis", "connector", "accounts and scopes", "identifiers", "done", box=None)
+    for each in build.rules(settings.load()).registry.partners:
+        accounts = "; ".join(f"{account.name}: {', '.join(account.scopes)}" for account in each.accounts)
+        kinds = ", ".join(each.identifiers)
+        table.add_row(each.name, each.role, each.legal_basis, each.connector, accounts, kinds, each.done)
+    console.print(table)
+
+
+@partners_group.command("check")
+def partners_check() -> None:
+    """Hold policy and partners against the rules; every problem with file, line and what to do."""
+    found = build.rules(settings.load())
+    count = len(found.registry.partners)
+    click.echo(f"policy {found.policy.name} revision {found.policy.revision}, {count} partners: no problem found")
+
+
+@main.command()
+@click.argument("subject")
+@click.option("--ref", is_flag=True, help="SUBJECT is an internal reference already.")
+@click.option("--events", is_flag=True, help="Read what became of each event from the topics, too.")
+def subject(subject: str, *, ref: bool, events: bool) -> None:
+    """What is known of a person, what is owed to whom, and the evidence."""
+    with opened() as made:
+        name = subject if ref else subject_ref(made.tools.keyring, subject)
+        found = story.of_subject(made.tools, name, Topics(made.settings, made.tools.codec) if events else None)
+        if found.record is None:
+            raise click.ClickException("nothing is known of this subject")
+        console.print(people.subject_page(found, name))
+
+
+@main.command()
+@click.argument("event_id")
+def event(event_id: str) -> None:
+    """What became of an event."""
+    with opened() as made:
+        outcome, owed = story.of_event(made.tools, event_id)
+        if outcome is None:
+            raise click.ClickException("no outcome is noted for this event: it was not taken in, or not yet")
+        console.print(people.event_page(outcome, owed))
+
+
+@main.command()
+@click.argument("subject")
+@click.argument("scope")
+def check(subject: str, scope: str) -> None:
+    """Whether SCOPE, a purpose or channel, may be used for SUBJECT now. Ends with 0 for allow, 3 deny, 4 unknown."""
+    with opened() as made:
+        found = lookup.look_up(made.tools, subject, scope)
+        age = "age unknown" if found.age_ms is None else f"known {found.age_ms} ms ago"
+        click.echo(f"{found.answer}: {', '.join(found.reasons)} ({age})")
+    sys.exit({"allow": 0, "deny": 3, "unknown": 4}[found.answer])
+
+
+@main.group("obligations", invoke_without_command=True)
+@click.option("--partner", default="", help="Only those of this partner.")
+@click.option("--limit", default=20, show_default=True, help="How many for each partner, the oldest first.")
+@click.pass_context
+def obligations(context: click.Context, partner: str, limit: int) -> None:
+    """What is still owed, the oldest first; and what people do about it."""
+    if context.invoked_subcommand is None:
+        with opened() as made:
+            console.print(people.obligations_page(made.tools, partner, limit))
+
+
+def _act(name: str, text: str) -> Callable[..., None]:
+    @obligations.command(name, help=text)
+    @click.argument("obligation_id")
+    @click.option("--by", required=True, help="Who does it.")
+    @click.option("--ground", required=True, help="Why; no identifiers of the person.")
+    @click.option("--evidence", default="", help="Where the proof is kept.")
+    def act(obligation_id: str, by: str, ground: str, evidence: str) -> None:
+        with opened() as made:
+            people.act(made.tools, obligation_id, people.ACTS[name], by=by, ground=ground, evidence=evidence)
+            click.echo(f"{obligation_id}: {people.ACTS[name]} by {by}; noted in receipts and in the provision log")
+
+    return act
+
+
+_act("assign", "Give an obligation to somebody (--by).")
+_act("close", "Close an obligation that was met outside Todoke.")
+_act("waive", "Waive an obligation that no longer has to be met.")
+
+
+@obligations.command("wake")
+@click.option("--partner", required=True)
+@click.option("--reason", default="", help="Only those blocked, or given up, for this reason.")
+def obligations_wake(partner: str, reason: str) -> None:
+    """Try again now what stands at a partner, given up or blocked: after the cause was mended."""
+    with opened() as made:
+        if made.tools.rules.registry.partner(partner) is None:
+            raise click.ClickException(f"no partner is called {partner}: see `todoke partners list`")
+        count = people.wake(made.tools, made.due, made.settings.kafka.lane_partitions, partner, reason)
+        click.echo(f"{count} subjects woken for {partner}; a running `todoke dispatch` looks at them now")
+
+
+@main.command("balance")
+def balance_command() -> None:
+    """Compute laws 1 and 3 again from the topics. Ends with 0 only when nothing is missing or surplus."""
+    loaded = settings.load()
+    rules = build.rules(loaded)
+    coder = build.codec(loaded, [partner.name for partner in rules.registry.partners])
+    now = build.clock()
+    found = balance(Topics(loaded, coder).snapshot(), rules, now)
+    console.print(people.balance_page(found))
+    sys.exit(0 if found.exact else 1)
+
+
+@main.command()
+@click.option("--reason", default="", help="Only those with this reason.")
+@click.option("--limit", default=20, show_default=True)
+def letters(reason: str, limit: int) -> None:
+    """Dead letters by reason, and the newest of them. What was refused stays sealed."""
+    loaded = settings.load()
+    coder = build.codec(loaded, [partner.name for partner in build.rules(loaded).registry.partners])
+    found = Topics(loaded, coder).letters(lambda each: not reason or each.reason == reason)
+    console.print(people.letters_page(found, limit))
+
+
+@main.command()
+@click.argument("name")
+@click.option("--token", required=True, help="The secret that our side holds: a token, or a signing secret.")
+@click.option("--host", default="127.0.0.1", show_default=True)
+@click.option("--port", default=0, help="0 takes a free one.")
+@click.option("--journal", type=click.Path(dir_okay=False, path_type=Path), help="Where applied effects are kept.")
+@click.option("--fsync", is_flag=True, help="Sync the journal before each answer.")
+@click.option(
+    "-o", "--option", "options", multiple=True, help="An option of the emulator as name=value; may be repeated."
+)
+def emulate(  # noqa: PLR0913  # one parameter an option: click's way
+    name: str, token: str, host: str, port: int, journal: Path | None, *, fsync: bool, options: tuple[str, ...]
+) -> None:
+    """Run the emulator of a vendor: meta, webhook."""
+    place = Place(host=host, port=port, journal=journal, fsync=fsync)
+    pairs = dict(each.partition("=")[::2] for each in options)
+    run(name, token, build.clock, place=place, options=pairs, ready=click.echo)

@@ -1,0 +1,367 @@
+"""One partner's desk: takes subjects that are due, decides afresh, calls, and writes down what came of it.
+
+Each partner has a desk of its own, so a slow one slows nobody else (law 8). Nothing is remembered here: a desk that
+dies leaves its subjects in the due-queue and its attempts in the told-state.
+"""
+
+import asyncio
+import logging
+import time
+from collections.abc import Sequence
+
+import redis
+from msgspec import Struct
+
+from todoke.processors.keys import open_identifier, open_key
+from todoke.processors.plan import Cause, obligation
+from todoke.processors.reconcile import Call, Known, Recipient, Work, reconcile
+from todoke.processors.retry import GiveUp, after
+from todoke.schemas.errors import NotCurrent, Rejected, Retry, Split
+from todoke.schemas.identity import Identifier
+from todoke.schemas.obligations import ENDED
+from todoke.schemas.obligations import join as join_obligations
+from todoke.schemas.receipts import Evidence
+from todoke.schemas.record import SubjectRecord
+from todoke.sinks.base import Connector, Item, Outcome
+from todoke.sinks.sender import Sender
+
+from .batches import Opened, cut
+from .due import Due, Entry, Lane
+from .notes import Ending, Notes, Try, request_id
+from .outbox import Letter
+from .tools import Tools
+from .view import join_with
+
+log = logging.getLogger(__name__)
+IDLE_S = 0.1
+WAIT_MS = {"record": 200, "obligation": 0, "registry": 1000, "deletion": 2000}
+STARTS_WITHIN_MS = 1000  # a decision older than this is made again before its call starts
+LONGEST_HOLD_MS = 30_000
+GATHER_S = 0.02
+AHEAD = 4
+OWN_REASONS = frozenset({"held", "overdue"})  # no fault of the partner: not counted, and tried again at once
+
+Again = dict[Entry, int]
+
+
+class Place(Struct, frozen=True):
+    """What a desk is about: the partner and its effects, its connector, and the one sender of the process."""
+
+    recipient: Recipient
+    connector: Connector
+    sender: Sender
+
+
+class Look(Struct, frozen=True):
+    """What was found and decided for one wake-up."""
+
+    entry: Entry
+    record: SubjectRecord | None
+    work: Work
+
+
+class Ended(Struct, frozen=True):
+    """How one obligation's call ended. `final`: a person must look; `retry`: again later; `noted`: only written down."""
+
+    opened: Opened
+    tried: Try
+    ending: Ending
+    final: bool = False
+    retry: Retry | None = None
+    noted: bool = False
+
+
+class Desk:
+    """Works off the due-queues of one partner's lanes."""
+
+    def __init__(self, place: Place, tools: Tools, due: Due) -> None:
+        """The lanes are given, and taken away, by whoever consumes the partner's topic."""
+        self.place = place
+        self.partner = place.recipient.partner
+        self.tools = tools
+        self.due = due
+        self.notes = Notes(self.partner, tools.view, tools.codec, tools.keyring, tools.topic)
+        self.lanes: tuple[Lane, ...] = ()
+        self.woken = asyncio.Event()
+        self.stopping = False
+        self.progress_at = time.monotonic()
+        self.waiting = ""
+        self.failure: BaseException | None = None
+        self._busy: set[str] = set()
+        self._rounds: set[asyncio.Task[None]] = set()
+        self._calls = asyncio.Semaphore(self.partner.limits.concurrency)
+        self._failures = 0
+        self._held_until = 0
+
+    async def run(self) -> None:
+        """Until `stopping`; then what is under way is finished. Raises what no round may end in: a bug, a lost key."""
+        while not self.stopping:
+            self.progress_at = time.monotonic()
+            if self.failure:
+                raise self.failure
+            entries = await self._take()
+            if entries:
+                self._busy |= {each.subject_ref for each in entries}
+                task = asyncio.create_task(self._round(entries))
+                self._rounds.add(task)
+                task.add_done_callback(self._finished)
+            else:
+                await self._nap()
+        await asyncio.gather(*self._rounds)
+
+    def _finished(self, task: "asyncio.Task[None]") -> None:
+        self._rounds.discard(task)
+        if not task.cancelled() and (error := task.exception()):
+            self.failure = self.failure or error
+            self.woken.set()
+
+    async def _take(self) -> list[Entry]:
+        """What is due and not in hand already, once there is enough of it or it has waited long enough for company."""
+        now = self.tools.now()
+        limits = self.partner.limits
+        most = limits.items * limits.concurrency * AHEAD
+        if not self.lanes or now < self._held_until or len(self._busy) >= 2 * most:
+            return []
+        try:
+            found = await asyncio.to_thread(self.due.pull, self.lanes, most + len(self._busy), now * 1000)
+        except (redis.ConnectionError, redis.TimeoutError):
+            self.waiting = "view"
+            return []
+        fresh, seen = [], set(self._busy)
+        for each in found:
+            if each.subject_ref not in seen:
+                seen.add(each.subject_ref)
+                fresh.append(each)
+        company = len(fresh) >= limits.items or any(each.due_at <= (now - limits.age_ms) * 1000 for each in fresh)
+        return fresh[:most] if company or limits.items == 1 else []
+
+    async def _nap(self) -> None:
+        self.woken.clear()
+        wait = min(IDLE_S, max(self.partner.limits.age_ms, 5) / 1000)
+        try:
+            await asyncio.wait_for(self.woken.wait(), wait)
+        except TimeoutError:
+            return
+        if self.partner.limits.items > 1:  # woken, but what came may still want company
+            await asyncio.sleep(wait)
+
+    async def _round(self, entries: Sequence[Entry]) -> None:
+        try:
+            await self._work(entries)
+            self.waiting = ""
+        except (NotCurrent, Retry, redis.ConnectionError, redis.TimeoutError) as error:
+            # what was due stays due; whatever a call left open stands in the told-state
+            if self.waiting != type(error).__name__:
+                log.warning("%s waits: %s", self.partner.name, type(error).__name__)
+            self.waiting = type(error).__name__
+            self._held_until = max(self._held_until, self.tools.now() + 500)
+        finally:
+            self._busy -= {each.subject_ref for each in entries}
+
+    async def _work(self, entries: Sequence[Entry]) -> None:
+        """One round: everything that is due for `entries`, to its end."""
+        decided_at = self.tools.now()
+        looks = await asyncio.to_thread(self._look, entries, decided_at)
+        await asyncio.to_thread(self._close, looks)
+        opened = [Opened(look.entry, call, self._item(look, call)) for look in looks for call in look.work.calls]
+        batches = list(cut(opened, self.place.connector, self.partner.limits))
+        tries = await asyncio.to_thread(self._begin, batches, decided_at)
+        again: Again = {each.entry: self.tools.now() + WAIT_MS[each.work.wait] for each in looks if each.work.wait}
+        turns = {asyncio.create_task(self._turn(batch, theirs)) for batch, theirs in zip(batches, tries, strict=True)}
+        while turns:
+            # what has ended is written down together, but never waits for a call that takes its time
+            ended, turns = await asyncio.wait(turns, return_when=asyncio.FIRST_COMPLETED)
+            if turns:
+                more, turns = await asyncio.wait(turns, timeout=GATHER_S)
+                ended |= more
+            answer = await asyncio.to_thread(self._end, [end for task in ended for end in task.result()])
+            for entry, at in answer.items():
+                again[entry] = min(again.get(entry, at), at)
+        done = [each for each in entries if each not in again]
+        await asyncio.to_thread(self.due.settle, done)
+        await asyncio.to_thread(self.due.defer, [(entry, at * 1000) for entry, at in again.items()])
+
+    def _look(self, entries: Sequence[Entry], at: int) -> list[Look]:
+        """Load what a current view knows of each subject, and decide."""
+        tools = self.tools
+        tools.view.require_current(at, tools.stale_after_ms)
+        refs = [each.subject_ref for each in entries]
+        records = tools.view.records.load([tools.view.records.cell(ref) for ref in refs])
+        obligations = tools.view.obligations.all(refs)
+        told = tools.view.told.all(refs)
+        looks = []
+        for place, entry in enumerate(entries):
+            known = Known(records[place], tuple(obligations[place].values()), told[place])
+            looks.append(Look(entry, records[place], reconcile(known, self.place.recipient, tools.rules, at)))
+        return looks
+
+    def _close(self, looks: Sequence[Look]) -> None:
+        """Write what needs no call: settled, superseded, blocked; and make obligations that nobody else has made."""
+        at = self.tools.now()
+        letters: list[Letter] = []
+        for look in looks:
+            work = look.work
+            letters += [self.notes.settled(owed, grade, at) for owed, grade in work.settled]
+            letters += [self.notes.receipt(owed, "superseded", at, by=by) for owed, by in work.superseded]
+            letters += [
+                self.notes.receipt(owed, "blocked", at, reason=reason)
+                for owed, reason in work.blocked
+                if owed.blocked != reason
+            ]
+            if work.create:
+                letters += self._create(look)
+        self.tools.outbox.send(letters)
+
+    def _create(self, look: Look) -> list[Letter]:
+        tools, at, ref = self.tools, self.tools.now(), look.entry.subject_ref
+        cells = tools.view.obligations
+        standing = [each for each in cells.all([ref])[0].values() if each.state not in ENDED]
+        last = max(standing, key=lambda each: (each.appended_at, each.event_id))
+        cause = Cause("time", last.event_id, last.appended_at)
+        made = [obligation(ref, demand, self.partner, cause, at) for demand in look.work.create]
+        wanted = {cells.cell(ref, each.obligation_id): each for each in made}
+        written = cells.update(wanted, join_with(wanted, join_obligations))
+        tools.index.track(written.values())
+        topic = tools.topic("obligations")
+        return [Letter(topic, each.obligation_id, tools.codec.encode(each)) for each in written.values()]
+
+    def _item(self, look: Look, call: Call) -> Item:
+        """Open the identifiers: from here to the partner's answer they are in the clear, in memory alone."""
+        owed, record = call.obligation, look.record
+        assert record is not None  # a call is decided from a record
+        keys = {
+            name: open_key(self.tools.keyring, record.subject_ref, name, record.keys[name])
+            for name in {each.generation for each in call.identifiers}
+        }
+        identifiers = tuple(
+            Identifier(each.kind, open_identifier(keys[each.generation], record.subject_ref, each.kind, each.sealed))  # type: ignore[arg-type]  # admitted kinds only
+            for each in call.identifiers
+        )
+        return Item(
+            obligation_id=owed.obligation_id,
+            request_id=request_id(owed),
+            verb=owed.verb,
+            account=owed.account,
+            scope=owed.scope,
+            at=owed.appended_at,
+            deadline_at=owed.deadline_at,
+            reasons=owed.reasons,
+            identifiers=identifiers,
+        )
+
+    def _begin(self, batches: Sequence[Sequence[Opened]], decided_at: int) -> list[list[Try]]:
+        """Make every attempt of the round durable before the first call starts."""
+        started_at = self.tools.now()
+        ends_by = started_at + self.partner.limits.timeout_ms + STARTS_WITHIN_MS
+        tries = [
+            [Try(each.call, self.tools.random(8).hex(), started_at, ends_by, decided_at) for each in batch]
+            for batch in batches
+        ]
+        self.tools.outbox.send(self.notes.begun([each for theirs in tries for each in theirs], self.tools.random))
+        return tries
+
+    async def _turn(self, batch: Sequence[Opened], tries: Sequence[Try]) -> list[Ended]:
+        """Call when it is this batch's turn, and say how it ended for each of its obligations."""
+        async with self._calls:
+            return await self._call(batch, tries)
+
+    async def _call(self, batch: Sequence[Opened], tries: Sequence[Try]) -> list[Ended]:
+        began = time.perf_counter()
+        try:
+            outcomes = await self._exchange(batch, tries[0].decided_at)
+        except Split as error:
+            return await self._split(batch, tries, error)
+        except Rejected as error:
+            outcomes = [Outcome(grade=Evidence.none, reason=error.reason) for _ in batch]
+        except Retry as error:
+            self._measure(batch, began, error.reason)
+            return self._postponed(batch, tries, error)
+        self._failures = 0
+        self._measure(batch, began, "answered")
+        at = self.tools.now()
+        return [
+            Ended(
+                opened,
+                each,
+                Ending(at, outcome.grade, outcome.reference, outcome.reason, refused=not outcome.grade),
+                final=bool(outcome.reason),
+            )
+            for opened, each, outcome in zip(batch, tries, outcomes, strict=True)
+        ]
+
+    async def _exchange(self, batch: Sequence[Opened], decided_at: int) -> Sequence[Outcome]:
+        now = self.tools.now()
+        if now < self._held_until:
+            raise Retry("held", 0, perhaps=False)
+        if now - decided_at > STARTS_WITHIN_MS:
+            # the turn came late, or this process slept: what was decided then may no longer hold
+            raise Retry("overdue", 0, perhaps=False)
+        items = [each.item for each in batch]
+        request = self.place.connector.request(items, now)
+        response = await self.place.sender.send(request, self.partner.limits.timeout_ms / 1000)
+        return self.place.connector.verdict(items, response)
+
+    def _postponed(self, batch: Sequence[Opened], tries: Sequence[Try], error: Retry) -> list[Ended]:
+        """Not now: the whole desk waits a little, the entries longer, each by its own count of failures."""
+        at = self.tools.now()
+        if error.reason not in OWN_REASONS:
+            self._failures += 1
+            later = after(error.reason, error.after, min(self._failures, 20), at, self._jitter())
+            hold = at + LONGEST_HOLD_MS if isinstance(later, GiveUp) else min(later.at, at + LONGEST_HOLD_MS)
+            self._held_until = max(self._held_until, hold)
+        grade = Evidence.sent if error.perhaps else Evidence.none
+        ending = Ending(at, grade, "", error.reason, refused=not error.perhaps)
+        return [Ended(opened, each, ending, retry=error) for opened, each in zip(batch, tries, strict=True)]
+
+    async def _split(self, batch: Sequence[Opened], tries: Sequence[Try], error: Split) -> list[Ended]:
+        """One row spoils the batch: halves, until the row stands alone and is given up."""
+        at = self.tools.now()
+        ending = Ending(at, Evidence.none, "", error.reason, refused=not error.perhaps)
+        if len(batch) == 1:
+            return [Ended(batch[0], tries[0], ending, final=True)]
+        ended = [Ended(opened, each, ending, noted=True) for opened, each in zip(batch, tries, strict=True)]
+        await asyncio.to_thread(self._end, ended)
+        middle = len(batch) // 2
+        found: list[Ended] = []
+        for half in (batch[:middle], batch[middle:]):
+            (again,) = await asyncio.to_thread(self._begin, [half], self.tools.now())
+            found += await self._call(half, again)
+        return found
+
+    def _end(self, ended: Sequence[Ended]) -> Again:
+        """Write down how calls ended; a final no is given up, for a person to look at. When to look at which again."""
+        at = self.tools.now()
+        letters = self.notes.ended([(each.tried, each.ending) for each in ended], self.tools.random)
+        again: Again = {}
+        failed = [each for each in ended if self._failed(each)]
+        counts = dict(zip(map(id, failed), self.due.failed([each.opened.entry for each in failed]), strict=True))
+        for each in ended:
+            owed, reason = each.opened.call.obligation, each.ending.reason
+            if each.retry or self._failed(each):
+                wait = each.retry.after if each.retry else None
+                later = after(reason or "evidence-too-weak", wait, counts.get(id(each), 0), at, self._jitter())
+                if isinstance(later, GiveUp):
+                    reason = later.reason
+                else:
+                    again[each.opened.entry] = later.at
+                    continue
+            if each.final or each.retry or self._failed(each):
+                letters += self.notes.given_up(owed, reason, at)
+                self.tools.metrics.count("todoke_letters_total", "delivery", reason)
+        self.tools.outbox.send(letters)
+        return again
+
+    def _failed(self, each: Ended) -> bool:
+        """Whether to come back: the partner could not, or gave weaker evidence than counts as done."""
+        if each.retry:
+            return each.retry.reason not in OWN_REASONS
+        return not each.final and not each.noted and each.ending.grade < Evidence[self.partner.done]
+
+    def _jitter(self) -> float:
+        return self.tools.random(1)[0] / 255
+
+    def _measure(self, batch: Sequence[Opened], began: float, outcome: str) -> None:
+        metrics, name = self.tools.metrics, self.partner.name
+        metrics.count("todoke_calls_total", name, outcome)
+        metrics.observe("todoke_call_seconds", time.perf_counter() - began, name)
+        metrics.observe("todoke_call_items", len(batch), name)

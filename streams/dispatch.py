@@ -1,0 +1,161 @@
+"""The dispatcher: a lane and a desk for each partner, in one loop.
+
+A lane's consumer does nothing but wake: its offsets move as soon as the subject is in the due-queue, since the
+obligation itself is durable (correctness, 16). So no partner, however slow, holds up a consumer.
+"""
+
+import asyncio
+import logging
+import os
+import signal
+from collections.abc import Sequence
+
+import redis
+from confluent_kafka import Message, TopicPartition
+
+from todoke.schemas.directives import Directive
+from todoke.schemas.errors import Refused
+from todoke.sinks.sender import Sender
+
+from .build import Parts, desks, hosts, lane_runner
+from .desk import Desk
+from .due import Entry, Lane
+from .health import FATAL, Health, stuck
+
+log = logging.getLogger(__name__)
+
+
+class Station:
+    """One partner's lane and desk."""
+
+    def __init__(self, made: Parts, desk: Desk, loop: asyncio.AbstractEventLoop) -> None:
+        """The lane's thread hands over to the desk's loop."""
+        self.made = made
+        self.desk = desk
+        self.loop = loop
+        self.partner = desk.partner.name
+        self.runner = lane_runner(made, self.partner, self._wake, self._moved)
+
+    def _wake(self, messages: Sequence[Message]) -> None:
+        """Put every subject named into the due-queue, on the lane's thread."""
+        now = self.made.tools.now() * 1000
+        entries = []
+        for message in messages:
+            try:
+                directive = self.made.tools.codec.decode(message.value() or b"", Directive)
+            except Refused as error:  # nobody outside writes directives; the obligation stands all the same
+                log.error("directive %s/%s: %s", message.partition(), message.offset(), error.reason)  # noqa: TRY400
+                self.made.metrics.count("todoke_letters_total", "directive", error.reason)
+                continue
+            lane = Lane(self.partner, message.partition() or 0)
+            entries.append(Entry(lane, directive.restrictive, directive.subject_ref, now))
+        self.made.due.wake(entries)
+        self.loop.call_soon_threadsafe(self.desk.woken.set)
+
+    def _moved(self, partitions: list[TopicPartition]) -> None:
+        lanes = tuple(Lane(self.partner, each.partition) for each in partitions)
+        self.loop.call_soon_threadsafe(self._assign, lanes)
+
+    def _assign(self, lanes: tuple[Lane, ...]) -> None:
+        self.desk.lanes = lanes
+        self.desk.woken.set()
+
+
+class Dispatcher:
+    """The stations of one process, and its probes."""
+
+    def __init__(self, made: Parts, names: Sequence[str]) -> None:
+        """`names` are the partners served; none means all."""
+        self.made = made
+        self.names = names
+        self.stations: list[Station] = []
+        self.health = Health(made.metrics, self._live, self._ready)
+        self._sender: Sender | None = None
+        self._tasks: list[asyncio.Task[None]] = []
+
+    async def start(self) -> None:
+        """Open lanes and desks. Raises `Misconfigured` before anything is consumed."""
+        loop = asyncio.get_running_loop()
+        allowed = hosts(self.made, self.names)
+        self._sender = Sender(allowed)
+        try:
+            found = desks(self.made, self.names, self._sender)
+        except BaseException:
+            await self._sender.close()
+            raise
+        await self.health.start(self.made.settings.host, self.made.settings.port)
+        self.stations = [Station(self.made, desk, loop) for desk in found]
+        for station in self.stations:
+            station.runner.start()
+            self._tasks.append(asyncio.create_task(station.desk.run()))
+
+    async def watch(self) -> None:
+        """Until something ends that must not; returns its error, or None when told to stop by cancelling."""
+        while True:
+            await asyncio.sleep(0.5)
+            for station in self.stations:
+                lanes = station.desk.lanes
+                if not station.runner.alive:
+                    raise RuntimeError(f"{station.runner.name} ended by itself") from station.runner.failure
+                waiting = await asyncio.to_thread(self._waiting, lanes)
+                if waiting is not None:
+                    self.made.metrics.set("todoke_due_entries", waiting, station.partner)
+            for task in self._tasks:
+                if task.done():
+                    task.result()
+                    raise RuntimeError("a desk ended by itself")
+
+    async def stop(self) -> None:
+        """Finish the calls under way, write down what came of them, leave the groups."""
+        for station in self.stations:
+            station.desk.stopping = True
+            station.desk.woken.set()
+        await asyncio.gather(*(asyncio.to_thread(station.runner.stop) for station in self.stations))
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        if self._sender:
+            await self._sender.close()
+        await self.health.stop()
+        await asyncio.to_thread(self.made.outbox.close)
+
+    def _waiting(self, lanes: tuple[Lane, ...]) -> int | None:
+        try:
+            return self.made.due.waiting(lanes)
+        except (redis.ConnectionError, redis.TimeoutError):  # the desk says what is wrong
+            return None
+
+    def _live(self) -> str:
+        for station in self.stations:
+            wrong = stuck(station.runner.name, station.runner.progress_at)
+            wrong = wrong or stuck(f"desk {station.partner}", station.desk.progress_at)
+            if wrong:
+                return wrong
+        return ""
+
+    def _ready(self) -> str:
+        for station in self.stations:
+            if station.desk.waiting:
+                return f"desk {station.partner} waits: {station.desk.waiting}"
+            if station.runner.waiting:
+                return f"{station.runner.name} waits: {station.runner.waiting}"
+        if not any(station.desk.lanes for station in self.stations):
+            return "no lane is assigned yet"
+        return ""
+
+
+async def run(made: Parts, names: Sequence[str]) -> None:
+    """Dispatch until SIGTERM or SIGINT. A part that ends by itself ends the process, for its supervisor to start again."""
+    dispatcher = Dispatcher(made, names)
+    loop = asyncio.get_running_loop()
+    done = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, done.set)
+    await dispatcher.start()
+    log.info("dispatching to %s", ", ".join(station.partner for station in dispatcher.stations))
+    watching = asyncio.create_task(dispatcher.watch())
+    stopping = asyncio.create_task(done.wait())
+    await asyncio.wait({watching, stopping}, return_when=asyncio.FIRST_COMPLETED)
+    if watching.done():
+        log.critical("dispatcher: %s", watching.exception())
+        os._exit(FATAL)
+    watching.cancel()
+    await dispatcher.stop()

@@ -1,0 +1,154 @@
+"""What the view finds by: aliases of subjects, first outcomes of events, and which obligations stand."""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+from msgspec import Struct
+
+from todoke.schemas.events import Outcome
+from todoke.schemas.obligations import ENDED, Obligation
+from todoke.schemas.record import SubjectRecord
+
+from .view import View
+
+
+class Standing(Struct, frozen=True):
+    """How much is pending at one partner, and since when (ms, 0 for nothing): a histogram alone is blind to a stall."""
+
+    pending: int
+    oldest_at: int
+
+
+class Index:
+    """Look-ups beside the cells. All of it is rebuilt by the keeper from the compacted topics, but for outcomes."""
+
+    def __init__(self, view: View, keep_outcomes_ms: int) -> None:
+        """Outcomes are forgotten after `keep_outcomes_ms`; the topic keeps them."""
+        self.view = view
+        self.keep_outcomes_ms = keep_outcomes_ms
+
+    def subjects(self, aliases: Sequence[str]) -> list[list[str]]:
+        """The subjects that each alias belongs to, sorted."""
+        pipeline = self.view.client.pipeline(transaction=False)
+        for alias in aliases:
+            pipeline.smembers(self.view.key("a", alias))
+        return [sorted(ref.decode() for ref in refs) for refs in pipeline.execute()]
+
+    def enlist(self, records: Iterable[SubjectRecord]) -> None:
+        """Make the subjects findable by every identifier that their records hold."""
+        pipeline = self.view.client.pipeline(transaction=False)
+        for record in records:
+            for alias in {each.alias for each in record.identifiers.values()}:
+                pipeline.sadd(self.view.key("a", alias), record.subject_ref)
+        pipeline.execute()
+
+    def delist(self, ref: str, aliases: Iterable[str]) -> None:
+        """Forget that these aliases were the subject's: they have been shredded."""
+        pipeline = self.view.client.pipeline(transaction=False)
+        for alias in aliases:
+            pipeline.srem(self.view.key("a", alias), ref)
+        pipeline.execute()
+
+    def first_outcomes(self, outcomes: Sequence[Outcome]) -> list[Outcome]:
+        """The first outcome ever noted for each event but a refusal: a duplicate is answered as the first copy was.
+
+        An event that was refused, corrected and sent again under its id has been admitted after all.
+        """
+        pipeline = self.view.client.pipeline(transaction=False)
+        for each in outcomes:
+            raw = self.view.codec.encode(each)
+            pipeline.set(self.view.key("e", each.event_id), raw, nx=True, get=True, px=self.keep_outcomes_ms)
+        held = [self.view.codec.decode(raw, Outcome) if raw else None for raw in pipeline.execute()]
+        first = [
+            ours if noted is None or (noted.outcome == "refused" and ours.outcome != "refused") else noted
+            for ours, noted in zip(outcomes, held, strict=True)
+        ]
+        for ours, noted in zip(first, held, strict=True):
+            if noted is not None and ours != noted:
+                pipeline.set(self.view.key("e", ours.event_id), self.view.codec.encode(ours), px=self.keep_outcomes_ms)
+        pipeline.execute()
+        return first
+
+    def outcomes(self, event_ids: Sequence[str]) -> list[Outcome | None]:
+        """The outcome of each event, None where none is noted."""
+        if not event_ids:
+            return []
+        held: list[bytes | None] = self.view.client.mget([self.view.key("e", name) for name in event_ids])
+        return [None if raw is None else self.view.codec.decode(raw, Outcome) for raw in held]
+
+    def track(self, obligations: Iterable[Obligation]) -> None:
+        """Keep the standing and the ended obligations of each partner in order of time."""
+        pipeline = self.view.client.pipeline(transaction=False)
+        for each in obligations:
+            member = f"{each.subject_ref}|{each.obligation_id}"
+            standing = self.view.key("standing", each.partner)
+            if each.state in ENDED:
+                pipeline.zrem(standing, member)
+                pipeline.zrem(self.view.key("deletes"), member)
+                pipeline.zadd(self.view.key("ended"), {member: each.ended_at})
+            else:
+                pipeline.zadd(standing, {member: each.appended_at})
+                pipeline.sadd(self.view.key("recipients"), each.partner)
+                if each.verb == "delete":
+                    pipeline.zadd(self.view.key("deletes"), {member: each.deadline_at})
+        pipeline.execute()
+
+    def standing(self, partners: Sequence[str]) -> Mapping[str, Standing]:
+        """Pending count and age per partner."""
+        pipeline = self.view.client.pipeline(transaction=False)
+        for name in partners:
+            pipeline.zcard(self.view.key("standing", name))
+            pipeline.zrange(self.view.key("standing", name), 0, 0, withscores=True)
+        answers = pipeline.execute()
+        return {
+            name: Standing(answers[2 * place], int(answers[2 * place + 1][0][1]) if answers[2 * place + 1] else 0)
+            for place, name in enumerate(partners)
+        }
+
+    def recipients(self) -> list[str]:
+        """Everybody at whom an obligation stands or stood, in the registry or not."""
+        return sorted(name.decode() for name in self.view.client.smembers(self.view.key("recipients")))
+
+    def all_standing(self) -> Iterator[tuple[str, str]]:
+        """Every (subject, obligation) that stands, at any recipient."""
+        for name in self.recipients():
+            for member, _ in self.view.client.zscan_iter(self.view.key("standing", name)):
+                yield _pair(member)
+
+    def oldest(self, partner: str, limit: int) -> list[tuple[str, str]]:
+        """The (subject, obligation) that have stood longest at a partner."""
+        rows = self.view.client.zrange(self.view.key("standing", partner), 0, limit - 1)
+        return [_pair(row) for row in rows]
+
+    def ended_before(self, at: int, limit: int) -> list[tuple[str, str]]:
+        """The (subject, obligation) that ended before `at` (ms), the oldest first."""
+        rows = self.view.client.zrangebyscore(self.view.key("ended"), "-inf", at, start=0, num=limit)
+        return [_pair(row) for row in rows]
+
+    def overdue_deletes(self, at: int, limit: int) -> list[str]:
+        """Subjects for whom a delete stands whose deadline was before `at` (ms), the oldest first."""
+        rows = self.view.client.zrangebyscore(self.view.key("deletes"), "-inf", at, start=0, num=limit)
+        return [_pair(row)[0] for row in rows]
+
+    def keep(self, ref: str, obligation_id: str, at: int) -> None:
+        """Count an ended obligation as if it had ended at `at` (ms): it is still the answer to a demand."""
+        self.view.client.zadd(self.view.key("ended"), {f"{ref}|{obligation_id}": at}, xx=True)
+
+    def settled_deletes(self, at: int, refs: Iterable[str]) -> None:
+        """Let go of the deletes of these subjects that were due before `at` (ms): they have been acted on."""
+        wanted = set(refs)
+        rows = self.view.client.zrangebyscore(self.view.key("deletes"), "-inf", at)
+        done = [row for row in rows if _pair(row)[0] in wanted]
+        if done:
+            self.view.client.zrem(self.view.key("deletes"), *done)
+
+    def forget(self, ref: str, obligation_id: str) -> None:
+        """Drop an ended obligation from the view: its tombstone is in the topic."""
+        pipeline = self.view.client.pipeline(transaction=False)
+        pipeline.hdel(self.view.key("o", ref), obligation_id)
+        pipeline.zrem(self.view.key("ended"), f"{ref}|{obligation_id}")
+        pipeline.execute()
+
+
+def _pair(member: bytes) -> tuple[str, str]:
+    ref, _, name = member.decode().partition("|")
+    return ref, name

@@ -1,0 +1,325 @@
+"""The processor's batch: admit, merge, plan, and make everything durable before the offsets move (design, steps 1 to 4).
+
+The order of effects is the guarantee: read, compare-and-set, obligations in the view, produce, commit. A crash between
+any two repeats the batch, and each effect is a join or has a deterministic id, so repeating adds nothing.
+"""
+
+import logging
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from uuid import UUID
+
+import msgspec
+from confluent_kafka import Message
+
+from todoke.processors.admit import admit
+from todoke.processors.enrol import Named, enrol, shred, won
+from todoke.processors.identifiers import canonical
+from todoke.processors.keys import alias, is_orphan, orphan_ref, subject_ref
+from todoke.processors.plan import (
+    Cause,
+    Demand,
+    concerned,
+    consulted,
+    obligation,
+    of_partner,
+    of_unknown,
+    supersessions,
+)
+from todoke.schemas.errors import Refused
+from todoke.schemas.events import INTAKE, Event, Outcome
+from todoke.schemas.obligations import ENDED, Obligation
+from todoke.schemas.obligations import join as join_obligations
+from todoke.schemas.record import HELD, SubjectRecord
+from todoke.schemas.record import join as join_records
+
+from . import registry
+from .letters import Bad, Letters, Merged, Taken
+from .outbox import header
+from .tools import Tools
+from .view import Cell, join_with
+
+log = logging.getLogger(__name__)
+ROWS = UUID("0c1c5f6e-2f52-5b0e-8f0a-7c1b61d6a9b4")
+FIRST_APPENDED = "todoke-first-appended-at"
+
+
+class Intake:
+    """Works off batches of intake messages."""
+
+    def __init__(self, tools: Tools) -> None:
+        """See `Tools`."""
+        self.tools = tools
+        self.letters = Letters(tools)
+        self.names = {tools.topic(name): name for name in INTAKE}
+        self.consulted = {each.name: consulted(each, tools.rules.policy) for each in tools.rules.registry.partners}
+
+    def __call__(self, messages: Sequence[Message]) -> None:
+        """One batch, whole. Raises `NotCurrent` or `Retry` when it can't go on now; then it is repeated."""
+        tools = self.tools
+        tools.view.require_current(tools.now(), tools.stale_after_ms)
+        decoded, refused = self._read(messages)
+        taken = self._resolve(self._admitted(decoded, refused))
+        merged = self._merge(taken)
+        obligations = self._oblige(merged)
+        outcomes = self._outcomes(merged, refused)
+        letters = self.letters
+        tools.outbox.send(
+            [
+                *letters.records(merged),
+                *letters.obligations(obligations.values()),
+                *letters.directives(merged, obligations),
+                *letters.rows(merged),
+                *letters.dead(refused),
+                *letters.outcomes(outcomes),
+                *letters.superseded(self._fallen(merged)),
+            ]
+        )
+        tools.metrics.batch("intake", len(messages))
+        for each in outcomes:
+            tools.metrics.outcome(each.topic, each.outcome, each.reason)
+        self._alarm(merged)
+
+    def _alarm(self, merged: Iterable[Merged]) -> None:
+        """Data given although a restriction stood is a breach in the making (correctness, 21)."""
+        for each in merged:
+            for one in each.taken:
+                for name, holding in one.change.holdings.items():
+                    if any(demand.verb != "grant" and _stood(demand, holding.last_at) for demand in each.demands[name]):
+                        self.tools.metrics.count("todoke_provisions_after_restriction_total", name)
+                        log.error("provision %s to %s came after a restriction", one.event.event_id, name)
+
+    def _read(self, messages: Sequence[Message]) -> tuple[list[tuple[Message, Event]], list[Bad]]:
+        """The events that can be read, and the messages that can't."""
+        decoded: list[tuple[Message, Event]] = []
+        refused: list[Bad] = []
+        for message in messages:
+            try:
+                decoded.append((message, self._decode(message)))
+            except Refused as error:
+                refused.append(Bad(message, self.names[message.topic() or ""], "", error))
+        return decoded, refused
+
+    def _admitted(self, decoded: Sequence[tuple[Message, Event]], refused: list[Bad]) -> list[Taken]:
+        """Admit each event, by the time at which its first copy was appended: a later copy of a grant counts no later."""
+        names = sorted({event.event_id for _, event in decoded if event.event_id})
+        noted = self.tools.index.outcomes(names)
+        first = {name: each.appended_at for name, each in zip(names, noted, strict=True) if each}
+        taken = []
+        for message, event in decoded:
+            try:
+                one = self._admit(event, message, first.get(event.event_id))
+            except Refused as error:
+                refused.append(Bad(message, self.names[message.topic() or ""], event.event_id, error))
+            else:
+                first[event.event_id] = one.appended_at
+                taken.append(one)
+        return taken
+
+    def _decode(self, message: Message) -> Event:
+        value = message.value()
+        if value is None:
+            raise Refused("not-avro", "value", "An event has a value; a tombstone says nothing here.")
+        if len(value) > self.tools.largest_event:
+            raise Refused("too-large", "value", f"Keep an event within {self.tools.largest_event} bytes.")
+        return registry.decode(self.tools.codec, self.tools.schemas, value, INTAKE[self.names[message.topic() or ""]])
+
+    def _admit(self, event: Event, message: Message, noted: int | None) -> Taken:
+        _, appended_at = message.timestamp()
+        first = min(each for each in (_first_appended(message), noted, appended_at) if each is not None)
+        change = admit(event, self.tools.rules.policy, appended_at, first)
+        named = tuple(
+            Named(each.kind, alias(self.tools.keyring, each.kind, canonical(each.kind, each.value)), each.value)
+            for each in event.identifiers
+        )
+        refs = (subject_ref(self.tools.keyring, event.subject),) if event.subject else ()
+        return Taken(event, change, named, refs, *self._place(message), first)
+
+    def _place(self, message: Message) -> tuple[str, int, int]:
+        return self.names[message.topic() or ""], message.partition() or 0, message.offset() or 0
+
+    def _resolve(self, taken: Sequence[Taken]) -> list[Taken]:
+        """Find the subjects of events that bring identifiers only; nobody known by them starts a record of its own."""
+        aliases = sorted({named.alias for each in taken if not each.refs for named in each.named})
+        if not aliases:
+            return list(taken)
+        # members who come by their identifiers in this very batch are found too
+        here: dict[str, set[str]] = defaultdict(set)
+        for each in taken:
+            for named in each.named:
+                here[named.alias].update(each.refs)
+        known = dict(zip(aliases, self.tools.index.subjects(aliases), strict=True))
+        resolved = []
+        for each in taken:
+            refs = each.refs
+            if not refs:
+                found = {ref for named in each.named for ref in (*known[named.alias], *here[named.alias])}
+                refs = tuple(sorted(found)) or (orphan_ref(self.tools.keyring, each.named[0].alias),)
+            resolved.append(msgspec.structs.replace(each, refs=refs))
+        return resolved
+
+    def _merge(self, taken: Sequence[Taken]) -> list[Merged]:
+        tools = self.tools
+        by_cell: dict[Cell, list[Taken]] = defaultdict(list)
+        for each in taken:
+            for ref in each.refs:
+                by_cell[tools.view.records.cell(ref)].append(each)
+        refs = {tools.view.records.cell(ref): ref for each in taken for ref in each.refs}
+
+        def change(cell: Cell, held: SubjectRecord | None) -> SubjectRecord:
+            before = held or SubjectRecord(refs[cell])
+            record = before
+            for each in by_cell[cell]:
+                record = enrol(record, each.event, each.change, each.named, tools.keyring, tools.random)
+            if record.erased_through > record.shredded_through and not self._held(record):
+                record = shred(record, record.erased_through)  # nobody has to hear of the deletion first
+            return before if record == before else msgspec.structs.replace(record, version=before.version + 1)
+
+        written = tools.view.records.update(by_cell, change)
+        tools.index.enlist(record for cell, record in written.items() if any(each.named for each in by_cell[cell]))
+        merged = {record.subject_ref: (record, tuple(by_cell[cell])) for cell, record in written.items()}
+        adopted = self._adopt(taken)
+        at = tools.now()
+        found = []
+        for ref in dict.fromkeys([*merged, *adopted]):
+            record, theirs = merged.get(ref, (None, ()))
+            names: frozenset[str] = frozenset()
+            last = max(theirs, key=_age) if theirs else None
+            if ref in adopted:
+                record, names, last = adopted[ref][0], adopted[ref][1], last or adopted[ref][2]
+            if record is not None and last is not None:
+                found.append(Merged(record, theirs, names, last, self._demands(record, theirs, names, at)))
+        return found
+
+    def _held(self, record: SubjectRecord) -> bool:
+        """Whether anybody outside holds, or is assumed to hold, data of the person."""
+        return bool(record.holdings) or any(concerned(record, each) for each in self.tools.rules.registry.partners)
+
+    def _adopt(self, taken: Sequence[Taken]) -> dict[str, tuple[SubjectRecord, frozenset[str], Taken]]:
+        """Let members have what was said by somebody known only by an identifier that is theirs.
+
+        Who unsubscribes by e-mail before the member's first event arrives is nobody we know, and has a record of its
+        own. Both sides write their record and alias before they look here, so one of them always sees the other.
+        Returns, by subject, the record after, the registers adopted, and the event that brought the two together.
+        """
+        tools = self.tools
+        by_alias = {named.alias: each for each in taken for named in each.named}
+        cells = tools.view.records
+        sharing: dict[str, tuple[set[str], Taken]] = {}
+        for name, refs in zip(by_alias, tools.index.subjects(list(by_alias)), strict=True):
+            members = {ref for ref in refs if not is_orphan(ref)}
+            for orphan in (ref for ref in refs if members and is_orphan(ref)):
+                sharing[orphan] = (sharing.get(orphan, (set(), by_alias[name]))[0] | members, by_alias[name])
+        pieces: dict[Cell, list[SubjectRecord]] = defaultdict(list)
+        causes: dict[Cell, Taken] = {}
+        orphans = cells.load([cells.cell(ref) for ref in sharing])
+        for (members, cause), orphan_record in zip(sharing.values(), orphans, strict=True):
+            for ref in members if orphan_record else ():
+                assert orphan_record is not None
+                pieces[cells.cell(ref)].append(SubjectRecord(ref, registers=orphan_record.registers))
+                causes[cells.cell(ref)] = cause
+
+        def change(cell: Cell, held: SubjectRecord | None) -> SubjectRecord | None:
+            record = held
+            for piece in pieces[cell]:
+                record = join_records(record, piece) if record else None
+            if record is None or held is None or record == held:
+                return held
+            return msgspec.structs.replace(record, version=held.version + 1)
+
+        written = cells.update(pieces, change)
+        found = {}
+        for cell, record in written.items():
+            # whatever stands of it, new or not: a batch that is repeated must tell everybody again
+            said = {name: each for piece in pieces[cell] for name, each in piece.registers.items()}
+            names = frozenset(name for name, each in said.items() if record.registers.get(name) == each)
+            if names:
+                found[record.subject_ref] = (record, names, causes[cell])
+        return found
+
+    def _demands(
+        self, record: SubjectRecord, taken: Sequence[Taken], adopted: frozenset[str], at: int
+    ) -> dict[str, list[Demand]]:
+        """What the record demands of every partner that the events concern: by a register, a holding or an identifier."""
+        rules = self.tools.rules
+        names = {name for each in taken for name in each.change.writes} | adopted
+        kinds = {named.kind for each in taken for named in each.named}
+        held = {name for each in taken for name in each.change.holdings}
+        found = {
+            each.name: of_partner(record, each, rules, at)
+            for each in rules.registry.partners
+            if concerned(record, each)
+            and (each.name in held or kinds & set(each.identifiers) or names & self.consulted[each.name])
+        }
+        for demand in of_unknown(record, rules):
+            found[demand.partner] = [demand]
+        return found
+
+    def _oblige(self, merged: Iterable[Merged]) -> dict[str, Obligation]:
+        """Create what the records demand, each once; what stands already is joined, so nothing steps back."""
+        tools = self.tools
+        at = tools.now()
+        wanted: dict[Cell, Obligation] = {}
+        for each in merged:
+            cause = Cause("event", each.last.event.event_id, each.last.appended_at)
+            ref = each.record.subject_ref
+            for demand in (demand for theirs in each.demands.values() for demand in theirs):
+                partner = tools.rules.registry.partner(demand.partner)
+                owed = obligation(ref, demand, partner, cause, at)
+                wanted[tools.view.obligations.cell(ref, owed.obligation_id)] = owed
+        written = tools.view.obligations.update(wanted, join_with(wanted, join_obligations))
+        tools.index.track(written.values())
+        return {each.obligation_id: each for each in written.values()}
+
+    def _fallen(self, merged: Sequence[Merged]) -> list[tuple[Obligation, str]]:
+        """What a newer obligation takes the place of at recipients that have no desk which would say so."""
+        tools = self.tools
+        known = {partner.name for partner in tools.rules.registry.partners}
+        strangers = [(each, set(each.demands) - known) for each in merged if each.demands.keys() - known]
+        fallen = []
+        held = tools.view.obligations.all([each.record.subject_ref for each, _ in strangers])
+        for (each, names), owed in zip(strangers, held, strict=True):
+            for name in names:
+                standing = [one for one in owed.values() if one.partner == name and one.state not in ENDED]
+                by = supersessions(each.demands[name], standing, each.record.subject_ref)
+                fallen += [(one, by[one.obligation_id]) for one in standing if one.obligation_id in by]
+        return fallen
+
+    def _outcomes(self, merged: Sequence[Merged], refused: Sequence[Bad]) -> list[Outcome]:
+        at = self.tools.now()
+        found: dict[str, Outcome] = {}
+        for each in merged:
+            for one in each.taken:
+                stands = won(each.record, one.change)
+                if stands or one.event.event_id not in found:
+                    found[one.event.event_id] = Outcome(
+                        event_id=one.event.event_id,
+                        outcome="applied" if stands else "superseded",
+                        reason="" if stands else "something later, or as late and stricter, had been said already",
+                        subject_ref=each.record.subject_ref,
+                        topic=one.topic,
+                        partition=one.partition,
+                        offset=one.offset,
+                        appended_at=one.appended_at,
+                        decided_at=at,
+                        partners=tuple(sorted(each.demands)),
+                    )
+        for bad in refused:
+            name = bad.event_id or bad.place
+            where = (*self._place(bad.message), bad.message.timestamp()[1], at)
+            found.setdefault(name, Outcome(name, "refused", bad.error.reason, "", *where))
+        return self.tools.index.first_outcomes(list(found.values()))
+
+
+def _stood(demand: Demand, given_at: int) -> bool:
+    """Whether one of the demand's registers had restricted before the data was given."""
+    return any(each.restrictive and not each.register.startswith(HELD) and each.at < given_at for each in demand.stamps)
+
+
+def _age(taken: Taken) -> tuple[int, str]:
+    return taken.appended_at, taken.event.event_id
+
+
+def _first_appended(message: Message) -> int | None:
+    value = header(message, FIRST_APPENDED)
+    return int(value) if value.isdigit() and len(value) <= 16 else None

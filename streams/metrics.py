@@ -1,0 +1,114 @@
+"""Every metric of Todoke, in one table, and the recorder that each process owns.
+
+No label ever holds a person, a subject or an event (law 7). Times are in seconds, instants in seconds since 1970. The
+documentation includes this file; nothing retypes it.
+"""
+
+from typing import Literal, get_args
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client.metrics import MetricWrapperBase
+
+Name = Literal[
+    "todoke_outcomes_total",
+    "todoke_batch_messages",
+    "todoke_directives_total",
+    "todoke_propagation_seconds",
+    "todoke_receipts_total",
+    "todoke_calls_total",
+    "todoke_call_seconds",
+    "todoke_call_items",
+    "todoke_obligations_pending",
+    "todoke_obligations_oldest_timestamp_seconds",
+    "todoke_obligations_created_total",
+    "todoke_obligations_ended_total",
+    "todoke_due_entries",
+    "todoke_view_current",
+    "todoke_view_fresh_timestamp_seconds",
+    "todoke_keeper_repairs_total",
+    "todoke_provisions_after_restriction_total",
+    "todoke_letters_total",
+    "todoke_conservation_missing",
+]
+
+LATENCY = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 900, 3600, 14400, 86400)
+SIZES = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10000)
+
+METRICS: dict[Name, tuple[type[MetricWrapperBase], tuple[str, ...], str]] = {
+    "todoke_outcomes_total": (Counter, ("topic", "outcome", "reason"), "Events by what became of them: law 1."),
+    "todoke_batch_messages": (Histogram, ("service",), "Messages in one batch of a service."),
+    "todoke_directives_total": (Counter, ("partner", "kind"), "Directives produced: work that is due."),
+    "todoke_propagation_seconds": (
+        Histogram,
+        ("partner", "kind", "grade"),
+        "From the event's append time to the first evidence of each grade.",
+    ),
+    "todoke_receipts_total": (Counter, ("partner", "kind", "grade"), "Receipts applied to obligations."),
+    "todoke_calls_total": (Counter, ("partner", "outcome"), "Calls to partners by how they ended."),
+    "todoke_call_seconds": (Histogram, ("partner",), "Time of one call to a partner."),
+    "todoke_call_items": (Histogram, ("partner",), "Obligations in one call."),
+    "todoke_obligations_pending": (Gauge, ("partner",), "Obligations that have not ended, blocked ones included."),
+    "todoke_obligations_oldest_timestamp_seconds": (
+        Gauge,
+        ("partner",),
+        "When the event of the oldest pending obligation was appended; 0 for none.",
+    ),
+    "todoke_obligations_created_total": (Counter, ("partner", "kind"), "Obligations created or met again."),
+    "todoke_obligations_ended_total": (Counter, ("partner", "state"), "Obligations that ended, by how."),
+    "todoke_due_entries": (Gauge, ("partner",), "Subjects in this process's due-queues, due or waiting."),
+    "todoke_view_current": (Gauge, (), "1 while the view can be trusted, else 0: look-ups answer unknown."),
+    "todoke_view_fresh_timestamp_seconds": (Gauge, (), "Up to when the keeper has read the compacted topics."),
+    "todoke_keeper_repairs_total": (Counter, ("topic", "side"), "What the keeper healed: in the view or in the topic."),
+    "todoke_provisions_after_restriction_total": (Counter, ("partner",), "Data given although a restriction stood."),
+    "todoke_letters_total": (Counter, ("kind", "reason"), "Dead letters written."),
+    "todoke_conservation_missing": (
+        Gauge,
+        ("what",),
+        "What the last balance in this process found missing, surplus, undecided or unproven.",
+    ),
+}
+"""Name, kind, labels and meaning of each metric."""
+
+
+class Metrics:
+    """The metrics of one process."""
+
+    def __init__(self) -> None:
+        """Register all of them, so that a scrape shows also those that have not happened yet."""
+        self.registry = CollectorRegistry()
+        self._held = {name: self._make(name) for name in get_args(Name)}
+
+    def _make(self, name: Name) -> MetricWrapperBase:
+        kind, labels, text = METRICS[name]
+        if kind is Histogram:
+            buckets = LATENCY if name.endswith("_seconds") else SIZES
+            return Histogram(name, text, labels, registry=self.registry, buckets=buckets)
+        return kind(name, text, labels, registry=self.registry)
+
+    def count(self, name: Name, *labels: str, by: float = 1) -> None:
+        """Add to a counter."""
+        held = self._held[name]
+        (held.labels(*labels) if labels else held).inc(by)  # type: ignore[attr-defined]  # the table says which kind
+
+    def observe(self, name: Name, value: float, *labels: str) -> None:
+        """Add an observation to a histogram."""
+        held = self._held[name]
+        (held.labels(*labels) if labels else held).observe(value)  # type: ignore[attr-defined]  # likewise
+
+    def set(self, name: Name, value: float, *labels: str) -> None:
+        """Set a gauge."""
+        held = self._held[name]
+        (held.labels(*labels) if labels else held).set(value)  # type: ignore[attr-defined]  # likewise
+
+    def outcome(self, topic: str, outcome: str, reason: str) -> None:
+        """One event decided; only codes of refusals are labels."""
+        self.count("todoke_outcomes_total", topic, outcome, reason if outcome == "refused" else "")
+
+    def batch(self, service: str, messages: int) -> None:
+        """One batch done."""
+        self.observe("todoke_batch_messages", messages, service)
+
+
+def kind(*, restrictive: bool) -> str:
+    """The label that keeps withdrawals apart from permissions: they are the legally urgent half."""
+    return "restriction" if restrictive else "permission"

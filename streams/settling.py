@@ -1,0 +1,162 @@
+"""The obligations' batch: receipts in, states out (design: only receipts come back, and they close, never decide)."""
+
+import logging
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+
+from confluent_kafka import Message
+
+from todoke.processors.enrol import shred
+from todoke.processors.plan import demands, identify
+from todoke.schemas.errors import Refused, Retry
+from todoke.schemas.obligations import ENDED, Obligation, settle
+from todoke.schemas.receipts import Receipt
+from todoke.schemas.record import ERASED, SubjectRecord, contains
+
+from .keeper import SUBJECT_HEADER
+from .metrics import kind
+from .outbox import Letter
+from .tools import Tools
+from .view import Cell
+
+log = logging.getLogger(__name__)
+SWEEP = 1000
+ON_ITS_WAY_MS = 600_000
+
+
+class Settling:
+    """Applies receipts to obligations, and shreds who asked to be deleted once every partner has evidence."""
+
+    def __init__(self, tools: Tools, keep_ended_ms: int) -> None:
+        """Ended obligations are forgotten, with a tombstone, after `keep_ended_ms`."""
+        self.tools = tools
+        self.keep_ended_ms = keep_ended_ms
+        self.swept_at = 0
+
+    def __call__(self, messages: Sequence[Message]) -> None:
+        """One batch of receipts, whole. Raises `NotCurrent` or `Retry`, then it is repeated."""
+        tools = self.tools
+        tools.view.require_current(tools.now(), tools.stale_after_ms)
+        receipts = [receipt for message in messages if (receipt := self._decode(message))]
+        by_cell: dict[Cell, list[Receipt]] = defaultdict(list)
+        for each in receipts:
+            by_cell[tools.view.obligations.cell(each.subject_ref, each.obligation_id)].append(each)
+        before: dict[Cell, Obligation | None] = {}
+
+        def change(cell: Cell, held: Obligation | None) -> Obligation | None:
+            before[cell] = held
+            after = held
+            for receipt in by_cell[cell]:
+                after = settle(after, receipt) if after else None
+            return after
+
+        written = tools.view.obligations.update(by_cell, change)
+        lost = by_cell.keys() - written.keys()
+        if any(not self._forgotten(by_cell[cell]) for cell in lost):
+            raise Retry("view: a receipt names an obligation that the view does not hold yet")
+        tools.index.track(written.values())
+        deleted = {each.subject_ref for each in written.values() if each.verb == "delete" and each.state in ENDED}
+        topic, codec = tools.topic("obligations"), tools.codec
+        letters = [Letter(topic, each.obligation_id, codec.encode(each)) for each in written.values()]
+        tools.outbox.send([*letters, *self._shredded(deleted)])
+        for cell, after in written.items():
+            self._measure(before[cell], after)
+        tools.metrics.batch("settling", len(messages))
+        self.idle()
+
+    def idle(self) -> None:
+        """Show what is pending, and forget what ended long ago."""
+        now = self.tools.now()
+        if now - self.swept_at < 1000:
+            return
+        self.swept_at = now
+        self.measure_standing()
+        overdue = set(self.tools.index.overdue_deletes(now, SWEEP))
+        self.tools.outbox.send(self._shredded(overdue))
+        self.tools.index.settled_deletes(now, overdue)
+        self._forget(now)
+
+    def _forget(self, now: int) -> None:
+        """Let go of what ended long ago and is demanded no more; what still is, is the answer to its demand."""
+        tools = self.tools
+        ended = tools.index.ended_before(now - self.keep_ended_ms, SWEEP)
+        refs = sorted({ref for ref, _ in ended})
+        records = tools.view.records.load([tools.view.records.cell(ref) for ref in refs])
+        wanted = {
+            identify(record.subject_ref, demand)
+            for record in records
+            if record
+            for demand in demands(record, tools.rules, now)
+        }
+        for ref, name in ended:
+            if name in wanted:
+                tools.index.keep(ref, name, now)
+                continue
+            headers = ((SUBJECT_HEADER, ref.encode()),)
+            tools.outbox.send([Letter(tools.topic("obligations"), name, None, headers)])
+            tools.index.forget(ref, name)
+
+    def measure_standing(self) -> None:
+        """Set the gauges of what is pending per partner, and since when."""
+        names = [partner.name for partner in self.tools.rules.registry.partners]
+        for name, standing in self.tools.index.standing(names).items():
+            self.tools.metrics.set("todoke_obligations_pending", standing.pending, name)
+            self.tools.metrics.set("todoke_obligations_oldest_timestamp_seconds", standing.oldest_at / 1000, name)
+
+    def _decode(self, message: Message) -> Receipt | None:
+        try:
+            return self.tools.codec.decode(message.value() or b"", Receipt)
+        except Refused as error:  # nobody outside writes receipts: a bug of ours, kept in its topic for 90 days
+            log.error("receipt %s/%s does not decode: %s", message.partition(), message.offset(), error.reason)  # noqa: TRY400
+            self.tools.metrics.count("todoke_letters_total", "receipt", error.reason)
+            return None
+
+    def _forgotten(self, receipts: Iterable[Receipt]) -> bool:
+        """Whether the obligation is not on its way any more: it was forgotten, or lost with a view before it was durable."""
+        if any(each.at > self.tools.now() - ON_ITS_WAY_MS for each in receipts):
+            return False
+        log.error("receipts name an obligation that nobody holds: passed over")
+        self.tools.metrics.count("todoke_letters_total", "receipt", "unknown-obligation")
+        return True
+
+    def _shredded(self, subjects: set[str]) -> list[Letter]:
+        """Shred the identifiers of those whose last delete has ended, or has run out of time (correctness, 3)."""
+        tools, now = self.tools, self.tools.now()
+        refs = sorted(subjects)
+        if not refs:
+            return []
+        cells = tools.view.records
+        through: dict[Cell, int] = {}
+        held = cells.load([cells.cell(ref) for ref in refs])
+        for ref, record, owed in zip(refs, held, tools.view.obligations.all(refs), strict=True):
+            deletes = [each for each in owed.values() if each.verb == "delete"]
+            standing = [each for each in deletes if each.state not in ENDED and each.deadline_at > now]
+            known = record is not None and all(contains(record, each.stamps) for each in deletes)
+            # no further than what partners were asked to delete: a newer deletion has obligations of its own to come
+            asked = max((one.at for each in deletes for one in each.stamps if one.register == ERASED), default=0)
+            if record is not None and known and not standing and asked:
+                through[cells.cell(ref)] = asked
+        before = {each.subject_ref: each for each in held if each}
+
+        def change(cell: Cell, record: SubjectRecord | None) -> SubjectRecord | None:
+            if record is None or record.shredded_through >= through[cell]:
+                return record  # done already; it is produced all the same, since that may not have been
+            return shred(record, through[cell])
+
+        written = cells.update(through, change)
+        for record in written.values():
+            old = {each.alias for each in before[record.subject_ref].identifiers.values()}
+            kept = {each.alias for each in record.identifiers.values()}
+            tools.index.delist(record.subject_ref, old - kept)
+        topic = tools.topic("consent-state")
+        return [Letter(topic, each.subject_ref, tools.codec.encode(each)) for each in written.values()]
+
+    def _measure(self, before: Obligation | None, after: Obligation) -> None:
+        label = kind(restrictive=after.restrictive)
+        for name, at in after.grades.items():
+            if before is None or name not in before.grades:
+                seconds = max(0, at - after.appended_at) / 1000
+                self.tools.metrics.observe("todoke_propagation_seconds", seconds, after.partner, label, name)
+                self.tools.metrics.count("todoke_receipts_total", after.partner, label, name)
+        if after.state in ENDED and (before is None or before.state not in ENDED):
+            self.tools.metrics.count("todoke_obligations_ended_total", after.partner, after.state)

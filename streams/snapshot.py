@@ -1,0 +1,116 @@
+"""Reading whole topics, once, from their beginning to where they end now: for the balance, and for people's questions."""
+
+from collections.abc import Callable, Iterator
+from typing import Any, TypeVar
+
+from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, Message, TopicPartition
+from msgspec import Struct
+
+from todoke.processors.balance import Snapshot
+from todoke.schemas.codec import Codec
+from todoke.schemas.errors import Misconfigured, Refused, Retry
+from todoke.schemas.events import INTAKE, DeadLetter, Outcome
+from todoke.schemas.obligations import Obligation
+from todoke.schemas.receipts import Receipt
+from todoke.schemas.record import SubjectRecord
+
+from .settings import Settings
+
+Value = TypeVar("Value", bound=Struct)
+TIMEOUT_S = 10.0
+PATIENCE = 100
+
+
+class Topics:
+    """Whole topics of one installation."""
+
+    def __init__(self, settings: Settings, codec: Codec) -> None:
+        """Reads with a consumer of no group: nothing is committed, nobody is disturbed."""
+        self.codec = codec
+        self.namespace = settings.namespace
+        self.largest_event = settings.worker.largest_event
+        self.config: dict[str, Any] = {
+            "bootstrap.servers": settings.kafka.bootstrap,
+            "group.id": f"{settings.namespace}todoke.reader",
+            "enable.auto.commit": False,
+            "enable.partition.eof": True,
+            "fetch.wait.max.ms": 10,  # the end of a partition shows in an empty answer
+            "isolation.level": "read_committed",
+            **settings.kafka.client,
+        }
+
+    def read(self, name: str) -> Iterator[Message]:
+        """Every message of a topic up to its end as of now."""
+        topic = self.namespace + name
+        consumer = Consumer(self.config)
+        try:
+            found = consumer.list_topics(topic, timeout=TIMEOUT_S).topics[topic]
+            if found.error is not None:
+                raise Misconfigured(f"topic {topic} is not there: run `todoke topics apply`")
+            places = [TopicPartition(topic, number, OFFSET_BEGINNING) for number in found.partitions]
+            open_places = set(found.partitions)
+            consumer.assign(places)
+            silent = 0
+            while open_places:
+                messages = consumer.consume(1000, 0.2)
+                silent = 0 if messages else silent + 1
+                if silent > PATIENCE:
+                    raise Retry(f"topic {topic}: the broker has been silent for {PATIENCE // 5} s")
+                for message in messages:
+                    error = message.error()
+                    if error is None:
+                        yield message
+                    elif error.code() == KafkaError._PARTITION_EOF:
+                        open_places.discard(message.partition() or 0)
+                    else:
+                        raise KafkaException(error)
+        finally:
+            consumer.close()
+
+    def values(self, name: str, kind: type[Value]) -> Iterator[Value]:
+        """Every value of a topic, in order within partitions."""
+        for message in self.read(name):
+            raw = message.value()
+            if raw is not None:
+                yield self.codec.decode(raw, kind)
+
+    def latest(self, name: str, kind: type[Value]) -> dict[str, Value]:
+        """The last value of every key of a compacted topic."""
+        found: dict[str, Value] = {}
+        for message in self.read(name):
+            key, raw = (message.key() or b"").decode(), message.value()
+            if raw is None:
+                found.pop(key, None)
+            else:
+                found[key] = self.codec.decode(raw, kind)
+        return found
+
+    def events(self) -> Iterator[str]:
+        """The id of every message ever taken in; its place, for those that have none that can be read."""
+        for name, kind in INTAKE.items():
+            for message in self.read(name):
+                place = f"{name}/{message.partition()}/{message.offset()}"
+                yield self._event_id(message, kind) or place
+
+    def snapshot(self) -> Snapshot:
+        """What the balance is computed from."""
+        return Snapshot(
+            events=tuple(self.events()),
+            outcomes=self.latest("outcomes", Outcome),
+            records=self.latest("consent-state", SubjectRecord),
+            obligations=self.latest("obligations", Obligation),
+            receipts=tuple(self.values("receipts", Receipt)),
+        )
+
+    def letters(self, wanted: Callable[[DeadLetter], bool] = lambda _: True) -> list[DeadLetter]:
+        """The dead letters that are wanted."""
+        return [letter for letter in self.values("dead-letters", DeadLetter) if wanted(letter)]
+
+    def _event_id(self, message: Message, kind: type[Any]) -> str:
+        raw = message.value() or b""
+        if len(raw) > self.largest_event:
+            return ""  # refused unread, so known by its place alone
+        try:
+            return str(self.codec.decode(raw, kind).event_id)
+        except Refused:
+            return ""

@@ -1,0 +1,33 @@
+"""What every service works with: made once by the composition root, handed to each."""
+
+from collections.abc import Callable
+
+from msgspec import Struct
+
+from todoke.processors.keys import Keyring, Random
+from todoke.schemas.codec import Codec
+from todoke.schemas.partners import Rules
+
+from .index import Index
+from .metrics import Metrics
+from .outbox import Outbox
+from .registry import SchemaRegistry
+from .view import View
+
+
+class Tools(Struct, frozen=True):
+    """What the batch works with, built once by the composition root. `now` is the clock, in ms."""
+
+    view: View
+    index: Index
+    codec: Codec
+    schemas: SchemaRegistry | None
+    outbox: Outbox
+    keyring: Keyring
+    rules: Rules
+    metrics: Metrics
+    topic: Callable[[str], str]
+    now: Callable[[], int]
+    random: Random
+    largest_event: int
+    stale_after_ms: int

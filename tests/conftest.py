@@ -1,0 +1,24 @@
+"""Fixtures for all tests: real servers once a session, an installation of its own for each test that wants one."""
+
+from collections.abc import AsyncIterator, Iterator
+
+import pytest
+
+from todoke.streams.embedded.stack import Addresses
+
+from .stack import provide
+from .town import Town
+
+
+@pytest.fixture(scope="session")
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Addresses]:
+    """Real Kafka and Valkey."""
+    with provide(tmp_path_factory.mktemp("stack")) as addresses:
+        yield addresses
+
+
+@pytest.fixture
+async def town(stack: Addresses, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Town]:
+    """A whole installation under a namespace of its own, with a worker, a dispatcher and emulators."""
+    async with Town(stack, tmp_path_factory.mktemp("town")) as opened:
+        yield opened
