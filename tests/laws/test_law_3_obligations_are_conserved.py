@@ -1,0 +1,177 @@
+"""Law 3: one obligation per recipient concerned, each in exactly one state, computed again from topics at any time."""
+
+import os
+import signal
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.laws.events import NOON, delete, email, grant, lives, provide, topic_of, withdraw
+from tests.town import Town
+from todoke.processors.keys import subject_ref
+from todoke.schemas.errors import Unopened
+from todoke.schemas.identity import Identifier
+from todoke.schemas.obligations import ENDED, Obligation
+from todoke.schemas.record import SubjectRecord
+from todoke.streams import people
+from todoke.streams.embedded import process
+
+pytestmark = pytest.mark.stack
+
+
+async def test_what_cannot_be_sent_stays_open_with_a_reason_until_a_linked_identifier_reopens_it(town: Town) -> None:
+    nameless = withdraw("taro", identifiers=(Identifier("line_id", "U" + "1" * 32),))
+    await town.publish("consent-changes", nameless)
+    found = await town.settled()
+    assert found.exact
+    assert found.states == {"blocked": 1}
+    assert [each.blocked for each in town.obligations()] == ["unreachable"]
+
+    await town.publish("consent-changes", grant("taro", "research", at=1))
+    found = await town.settled()
+
+    assert found.exact
+    assert found.states == {"superseded": 1, "done": 1}
+
+
+async def test_a_person_can_close_what_was_met_elsewhere_and_it_is_logged(town: Town) -> None:
+    await town.publish("provisions", provide("taro", "a-letter-house"))
+    await town.publish("consent-changes", withdraw("taro"))
+    await town.settled()
+    (owed,) = [each for each in town.obligations() if each.state == "blocked" and each.partner == "a-letter-house"]
+
+    people.act(
+        town.made.tools, owed.obligation_id, "closed", by="privacy-office", ground="told by letter", evidence="file 7"
+    )
+
+    def ended() -> list[Obligation]:
+        mine = [each for each in town.obligations() if each.obligation_id == owed.obligation_id]
+        return [each for each in mine if each.state in ENDED]
+
+    assert await town.until(lambda: bool(ended()))
+    (closed,) = ended()
+    assert (await town.settled()).exact
+    assert closed.state == "closed"
+    assert [(act.by, act.ground, act.evidence) for act in closed.acts] == [
+        ("privacy-office", "told by letter", "file 7")
+    ]
+
+
+async def test_a_provision_after_a_restriction_has_the_partner_told_again(town: Town) -> None:
+    await town.publish("consent-changes", withdraw("taro", at=0, identifiers=(email("taro"),)))
+    await town.settled()
+    calls = (await town.ask("meta", "calls"))["total"]
+
+    await town.publish("provisions", provide("taro", "meta", at=town.made.tools.now() - NOON))
+    found = await town.settled()
+
+    assert found.exact
+    assert (await town.ask("meta", "calls"))["total"] > calls
+
+
+async def test_a_delete_ends_in_shredding_and_no_grant_is_sent_while_it_is_open(town: Town) -> None:
+    await town.fault("kura-crm", kind="500", times=None)
+    known = (email("taro"), Identifier("member_id", "M-1"))  # by one or the other every partner knows the person
+    await town.publish("consent-changes", grant("taro", "marketing-communications", identifiers=known))
+    await town.publish("deletion-requests", delete("taro", at=2000))
+    await town.publish("consent-changes", grant("taro", "marketing-communications", at=3000))
+    assert await town.until(lambda: any(each.verb == "delete" for each in town.obligations()))
+
+    sent = (await town.ask("kura-crm", "state"))["last"]
+    await town.fault("kura-crm", kind="500", times=0)
+    found = await town.settled()
+
+    assert sent == {}
+    assert found.exact
+    record = town.reader().latest("consent-state", SubjectRecord)[subject_ref(town.made.tools.keyring, "taro")]
+    assert record.shredded_through == record.erased_through > 0
+    assert {each.generation for each in record.identifiers.values()} == set(record.keys)
+    done = {(each.partner, each.verb) for each in town.obligations() if each.state == "done"}
+    assert ("kura-crm", "delete") in done
+    assert ("kura-crm", "grant") in done
+
+
+async def test_refusals_and_faults_of_partners_leave_the_sums_exact(town: Town) -> None:
+    await town.fault("meta", kind="429", times=2)
+    await town.fault("kura-crm", kind="drop-after-apply", rate=0.2, seed=3, times=None)
+    await town.fault("aozora-analytics", kind="gone", times=None)
+    for event in lives(seed=5, people=15):
+        await town.publish(topic_of(event), event)
+    for number in range(5):
+        event = withdraw(f"person-5-{number}", "cookie-analysis", identifiers=(Identifier("member_id", f"M{number}"),))
+        await town.publish("consent-changes", event)
+
+    found = await town.settled()
+
+    assert found.exact
+    blocked = [each for each in town.obligations() if each.state == "blocked"]
+    assert found.pending == 0
+    assert {(each.partner, each.blocked) for each in blocked} == {
+        ("aozora-analytics", "endpoint-gone"),
+        ("aozora-analytics", "unreachable"),  # of people without a member id or a cookie
+    }
+    assert {letter.partner for letter in town.reader().letters(lambda each: each.kind == "delivery")} == {
+        "aozora-analytics"
+    }
+
+
+async def test_what_was_given_up_is_done_once_the_partner_is_mended_and_a_person_wakes_it(town: Town) -> None:
+    await town.fault("aozora-analytics", kind="gone", times=None)
+    known = (Identifier("member_id", "M-1"),)
+    await town.publish("consent-changes", withdraw("taro", "cookie-analysis", identifiers=known))
+    before = await town.settled()
+    await town.fault("aozora-analytics", kind="gone", times=0)
+
+    due, lanes = town.made.due, town.settings.kafka.lane_partitions
+    woken = people.wake(town.made.tools, due, lanes, "aozora-analytics", "endpoint-gone")
+    assert await town.until(lambda: {each.state for each in town.obligations()} == {"done"})
+
+    assert before.states == {"blocked": 1}
+    assert woken == 1
+    assert (await town.settled()).exact
+
+
+async def test_workers_killed_in_the_middle_lose_and_double_nothing(town: Town, tmp_path: Path) -> None:
+    await town.stop_worker(town.workers[0])
+    config = tmp_path / "todoke.toml"
+    kafka = town.settings.kafka
+    config.write_text(
+        f'host = "127.0.0.1"\nport = 0\nnamespace = "{town.settings.namespace}"\nkeys = "{town.settings.keys}"\n'
+        f'[kafka]\nbootstrap = "{kafka.bootstrap}"\nreplication = 1\nin_sync = 1\npartitions = {kafka.partitions}\n'
+        f'lane_partitions = {kafka.lane_partitions}\n[redis]\nurl = "{town.settings.redis.url}"\n'
+        "[worker]\nbatch = 20\n"
+    )
+    environ = {**os.environ, "TODOKE_CONFIG": str(config)}
+    command = [sys.executable, "-m", "todoke.streams", "worker"]
+    said = lives(seed=9, people=60)
+    for event in said:
+        await town.publish(topic_of(event), event)
+
+    def decided() -> int:
+        return sum(each is not None for each in town.made.tools.index.outcomes([each.event_id for each in said]))
+
+    for least in (1, 60, 110):
+        worker = process.spawn(command, tmp_path / "worker.log", environ)
+        assert await town.until(lambda least=least: decided() >= least)  # type: ignore[misc]  # bound now
+        os.kill(worker.pid, signal.SIGKILL)
+        process.end(worker)
+    worker = process.spawn(command, tmp_path / "worker.log", environ)
+    try:
+        found = await town.settled()
+    finally:
+        process.end(worker)
+
+    assert found.exact
+    assert found.events == len(said) == sum(found.outcomes.values())
+
+
+def test_an_identifier_opens_for_its_own_subject_alone() -> None:
+    from todoke.processors import keys
+
+    ring = keys.Keyring(b"r" * 32, b"a" * 32, {"w": b"w" * 32}, "w", b"l" * 32)
+    generation, key = keys.new_key(ring, "one", 0, os.urandom)
+    sealed = keys.seal_identifier(keys.open_key(ring, "one", generation, key), "one", "email", "x", os.urandom)
+
+    with pytest.raises(Unopened):
+        keys.open_identifier(keys.open_key(ring, "one", generation, key), "two", "email", sealed)
