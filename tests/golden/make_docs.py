@@ -1,0 +1,103 @@
+"""Makes the blocks of docs/ that stand between markers: tables of what the code declares, so that nobody retypes them.
+
+Run it after a change of what they show: `python tests/golden/make_docs.py`. `tests/test_docs.py` compares.
+"""
+
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
+
+import click
+
+from todoke.processors import decide
+from todoke.schemas import errors
+from todoke.streams.cli import main
+from todoke.streams.metrics import METRICS
+from todoke.streams.topics import DAY, FOREVER, TOPICS, Topic
+
+DOCS = Path(__file__).parents[2] / "docs"
+BLOCK = re.compile(r"(<!-- made: (\w+) -->\n).*?(<!-- /made -->)", re.DOTALL)
+
+
+def table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
+    """A table in Markdown."""
+    lines = [[*head], ["---" for _ in head], *rows]
+    return "".join(f"| {' | '.join(each.replace('|', chr(92) + '|') for each in line)} |\n" for line in lines)
+
+
+def metrics() -> str:
+    """Every metric: kind, labels, meaning."""
+    rows = (
+        (f"`{name}`", kind.__name__.lower(), ", ".join(f"`{each}`" for each in labels), text)
+        for name, (kind, labels, text) in METRICS.items()
+    )
+    return table(["metric", "kind", "labels", "meaning"], rows)
+
+
+def codes(reasons: Mapping[str, str]) -> str:
+    """Codes, with the sentence that people are shown."""
+    return table(["code", "means"], ((f"`{code}`", text) for code, text in reasons.items()))
+
+
+def topics() -> str:
+    """Every topic: what it carries, its key, how long it keeps it."""
+    rows = ((f"`{each.name}`", f"`{each.carries.__name__}`", each.key, kept(each), each.doc) for each in TOPICS)
+    return table(["topic", "carries", "key", "kept", "meaning"], rows)
+
+
+def kept(topic: Topic) -> str:
+    """For how long."""
+    if topic.cleanup == "compact":
+        return "last of each key"
+    return "for ever" if topic.retention_ms == FOREVER else f"{topic.retention_ms // DAY} days"
+
+
+def commands() -> str:
+    """Every command of the console script."""
+    return table(["command", "does"], ((f"`{usage(*each)}`", sentence(each[1])) for each in leaves("todoke", main)))
+
+
+def leaves(name: str, command: click.Command) -> Iterator[tuple[str, click.Command]]:
+    """The commands that do something, by the words that lead to them."""
+    if not isinstance(command, click.Group) or command.invoke_without_command:
+        yield name, command
+    if isinstance(command, click.Group):
+        for word, inner in sorted(command.commands.items()):
+            yield from leaves(f"{name} {word}", inner)
+
+
+def usage(name: str, command: click.Command) -> str:
+    """The words, the arguments, the options."""
+    parts = [name]
+    for each in command.params:
+        if isinstance(each, click.Argument):
+            parts.append((each.name or "").upper() if each.required else f"[{(each.name or '').upper()}]")
+        elif isinstance(each, click.Option):
+            option = each.opts[0] if each.is_flag else f"{each.opts[0]} …"
+            parts.append(option if each.required else f"[{option}]")
+    return " ".join(parts)
+
+
+def sentence(command: click.Command) -> str:
+    """What the help says."""
+    return " ".join((command.help or "").split())
+
+
+BLOCKS: dict[str, Callable[[], str]] = {
+    "metrics": metrics,
+    "refusals": lambda: codes(errors.REASONS),
+    "decisions": lambda: codes(decide.REASONS),
+    "topics": topics,
+    "commands": commands,
+}
+"""What stands in each block, by its name."""
+
+
+def made(text: str) -> str:
+    """A page with its blocks made anew."""
+    return BLOCK.sub(lambda found: f"{found[1]}{BLOCKS[found[2]]()}{found[3]}", text)
+
+
+if __name__ == "__main__":
+    for page in sorted(DOCS.glob("*.md")):
+        page.write_text(made(page.read_text("utf-8")), "utf-8")
