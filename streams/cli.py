@@ -2,7 +2,6 @@
 
 import asyncio
 import logging
-import signal
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -22,17 +21,18 @@ from todoke.schemas.errors import TodokeError
 from todoke.sinks.emulators import Place
 from todoke.sinks.emulators.command import run
 
-from . import app, build, dispatch, keyfile, lookup, people, publishing, registry, settings, story, topics
+from . import app, build, dispatch, keyfile, lookup, metrics, people, publishing, registry, settings, story, topics
 from .cluster import apply
 from .demo.cast import DemoError
 from .demo.run import Show
 from .demo.run import run as run_demo
-from .embedded.command import DIRECTORY, interrupt, up
+from .embedded.command import DIRECTORY, heeding, up
 from .embedded.stack import StackError
 from .snapshot import Topics
 
+WIDTH = 120  # where no terminal says how wide it is
 LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s %(message)s"
-console = Console()
+console = Console(width=None if sys.stdout.isatty() else WIDTH)
 
 
 class Group(click.Group):
@@ -95,9 +95,9 @@ main.add_command(up)
 @click.option("--keep", is_flag=True, help="Leave everything up at the end, and print where.")
 def demo(directory: Path, seed: int, members: int, rate: int, *, keep: bool) -> None:
     """Play the whole way on real parts: events in, evidence out. Ends with 0 only when the balance is exact."""
-    signal.signal(signal.SIGTERM, interrupt)
     try:
-        exact = run_demo(directory.resolve(), Show(seed, members, rate), console, keep=keep)
+        with heeding():
+            exact = run_demo(directory.resolve(), Show(seed, members, rate), console, keep=keep)
     except (StackError, DemoError) as error:
         raise click.ClickException(str(error)) from None
     except KeyboardInterrupt:
@@ -276,7 +276,10 @@ def obligations_wake(partner: str, reason: str) -> None:
 
 
 @main.command("balance")
-def balance_command() -> None:
+@click.option(
+    "--textfile", type=click.Path(dir_okay=False, path_type=Path), help="Also write the sums as metrics here."
+)
+def balance_command(textfile: Path | None) -> None:
     """Compute laws 1 and 3 again from the topics. Ends with 0 only when nothing is missing or surplus."""
     loaded = settings.load()
     rules = build.rules(loaded)
@@ -284,6 +287,8 @@ def balance_command() -> None:
     now = build.clock()
     found = balance(Topics(loaded, coder).snapshot(), rules, now)
     console.print(people.balance_page(found))
+    if textfile:
+        metrics.write_conservation(found, textfile)
     sys.exit(0 if found.exact else 1)
 
 

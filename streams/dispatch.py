@@ -93,6 +93,9 @@ class Dispatcher:
         """Until something ends that must not; returns its error, or None when told to stop by cancelling."""
         while True:
             await asyncio.sleep(0.5)
+            tools = self.made.tools
+            current = await asyncio.to_thread(tools.view.is_current, tools.now(), tools.stale_after_ms)
+            tools.metrics.set("todoke_view_current", current)
             for station in self.stations:
                 lanes = station.desk.lanes
                 if not station.runner.alive:

@@ -35,6 +35,7 @@ from todoke.schemas.record import join as join_records
 
 from . import registry
 from .letters import Bad, Letters, Merged, Taken
+from .metrics import kind
 from .outbox import header
 from .tools import Tools
 from .view import Cell, join_with
@@ -269,6 +270,10 @@ class Intake:
                 wanted[tools.view.obligations.cell(ref, owed.obligation_id)] = owed
         written = tools.view.obligations.update(wanted, join_with(wanted, join_obligations))
         tools.index.track(written.values())
+        for made in written.values():
+            if made.opened_at == at:
+                label = kind(restrictive=made.restrictive)
+                tools.metrics.count("todoke_obligations_created_total", made.partner, label)
         return {each.obligation_id: each for each in written.values()}
 
     def _fallen(self, merged: Sequence[Merged]) -> list[tuple[Obligation, str]]:

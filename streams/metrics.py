@@ -4,10 +4,14 @@ No label ever holds a person, a subject or an event (law 7). Times are in second
 documentation includes this file; nothing retypes it.
 """
 
+from pathlib import Path
 from typing import Literal, get_args
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client.exposition import write_to_textfile
 from prometheus_client.metrics import MetricWrapperBase
+
+from todoke.processors.balance import Balance
 
 Name = Literal[
     "todoke_outcomes_total",
@@ -53,7 +57,7 @@ METRICS: dict[Name, tuple[type[MetricWrapperBase], tuple[str, ...], str]] = {
         ("partner",),
         "When the event of the oldest pending obligation was appended; 0 for none.",
     ),
-    "todoke_obligations_created_total": (Counter, ("partner", "kind"), "Obligations created or met again."),
+    "todoke_obligations_created_total": (Counter, ("partner", "kind"), "Obligations created."),
     "todoke_obligations_ended_total": (Counter, ("partner", "state"), "Obligations that ended, by how."),
     "todoke_due_entries": (Gauge, ("partner",), "Subjects in this process's due-queues, due or waiting."),
     "todoke_view_current": (Gauge, (), "1 while the view can be trusted, else 0: look-ups answer unknown."),
@@ -64,7 +68,7 @@ METRICS: dict[Name, tuple[type[MetricWrapperBase], tuple[str, ...], str]] = {
     "todoke_conservation_missing": (
         Gauge,
         ("what",),
-        "What the last balance in this process found missing, surplus, undecided or unproven.",
+        "What the last `todoke balance --textfile` found missing, surplus, undecided or unproven.",
     ),
 }
 """Name, kind, labels and meaning of each metric."""
@@ -112,3 +116,20 @@ class Metrics:
 def kind(*, restrictive: bool) -> str:
     """The label that keeps withdrawals apart from permissions: they are the legally urgent half."""
     return "restriction" if restrictive else "permission"
+
+
+def write_conservation(found: Balance, path: Path) -> None:
+    """Write what a balance found as a file for the node exporter's textfile collector, whole or not at all."""
+    name: Name = "todoke_conservation_missing"
+    _, labels, text = METRICS[name]
+    registry = CollectorRegistry()
+    gauge = Gauge(name, text, labels, registry=registry)
+    broken = {
+        "undecided": found.undecided,
+        "missing": found.missing,
+        "surplus": found.surplus,
+        "unproven": found.unproven,
+    }
+    for what, ids in broken.items():
+        gauge.labels(what).set(len(ids))
+    write_to_textfile(str(path), registry)

@@ -70,6 +70,7 @@ class Settling:
         if now - self.swept_at < 1000:
             return
         self.swept_at = now
+        self.tools.metrics.set("todoke_view_current", self.tools.view.is_current(now, self.tools.stale_after_ms))
         self.measure_standing()
         overdue = set(self.tools.index.overdue_deletes(now, SWEEP))
         self.tools.outbox.send(self._shredded(overdue))

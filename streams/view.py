@@ -152,6 +152,14 @@ class View:
             raise NotCurrent(f"view: the keeper has been silent for {age // 1000} s: start `todoke worker`")
         return max(age, 0)
 
+    def is_current(self, at: int, stale_after_ms: int) -> bool:
+        """Whether the view can be trusted now; not, either, when its server doesn't answer."""
+        try:
+            self.require_current(at, stale_after_ms)
+        except (NotCurrent, redis.ConnectionError, redis.TimeoutError):
+            return False
+        return True
+
     def raw(self, cells: Sequence[Cell]) -> list[bytes | None]:
         """The bytes in `cells`, in one round trip."""
         if not cells:

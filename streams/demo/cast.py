@@ -7,6 +7,7 @@ import urllib.error
 import urllib.request
 from pathlib import Path
 
+import msgspec
 from msgspec import Struct
 
 from todoke.streams import keyfile
@@ -47,6 +48,7 @@ class Cast:
             'host = "127.0.0.1"\nport = 0\n[kafka]\npartitions = 4\nlane_partitions = 2\nreplication = 1\nin_sync = 1\n'
         )
         self.actors: list[Actor] = []
+        self._end_left()
         self.environ = {
             **os.environ,
             **addresses.environ(),
@@ -95,6 +97,18 @@ class Cast:
         for each in reversed(self.actors):
             process.end(each.process)
         self.actors.clear()
+        self._note()
+
+    def _end_left(self) -> None:
+        """End whom a demo that was killed has left behind here, by pid and start time."""
+        noted = self.directory / "cast.json"
+        if noted.exists():
+            for each in msgspec.json.decode(noted.read_bytes(), type=list[Identity]):
+                process.end(each)
+            noted.unlink()
+
+    def _note(self) -> None:
+        (self.directory / "cast.json").write_bytes(msgspec.json.encode([each.process for each in self.actors]))
 
     def _start(self, name: str, arguments: list[str], port: int) -> None:
         log = self.directory / f"{name}.log"
@@ -102,6 +116,7 @@ class Cast:
         command = [sys.executable, "-m", "todoke.streams", *arguments]
         started = process.spawn(command, log, {**self.environ, "TODOKE_PORT": str(port)})
         self.actors.append(Actor(name, started, log, port))
+        self._note()
 
     def _wait(self, name: str, address: str) -> None:
         deadline = time.monotonic() + READY_S
