@@ -219,10 +219,16 @@ _SPOKEN = frozenset({"purpose", "channel", "suspension"})
 
 
 def _unknown(record: SubjectRecord, name: str, revision: int) -> Demand:
-    """A recipient of whom nobody said how to reach it: one obligation, with an owner (correctness, 21)."""
-    stamps = tuple(stamp(name, each) for name, each in sorted(record.registers.items()) if each.restrictive)
+    """A recipient of whom nobody said how to reach it: one obligation, with an owner (correctness, 21).
+
+    Every register counts, granted ones too: were they left out, a grant would bring back the id of an obligation that
+    has fallen away. Not the age, which a shredding takes out.
+    """
+    spoken = {register: each for register, each in record.registers.items() if register != AGE}
+    stamps = tuple(stamp(register, each) for register, each in sorted(spoken.items()))
     holding = record.holdings[name]
-    if stamps and holding.last_at > max(each.at for each in stamps):
+    restricted = [each.at for each in stamps if each.restrictive]
+    if restricted and holding.last_at > max(restricted):
         stamps = (*stamps, _held(name, holding))
     verb: Verb = "delete" if record.erased_through else "withdraw"
     return Demand(name, "default", EVERYTHING, verb, stamps, 0, 0, revision, ("no-connector",))

@@ -1,13 +1,20 @@
 """Fixtures for all tests: real servers once a session, an installation of its own for each test that wants one."""
 
+import os
 from collections.abc import AsyncIterator, Iterator
 
+import hypothesis
 import pytest
 
 from todoke.streams.embedded.stack import Addresses
 
 from .stack import provide
 from .town import Town
+
+# The same examples at every run, so that a commit passes or fails for itself; `search` looks for new ones.
+hypothesis.settings.register_profile("settled", derandomize=True, deadline=None)
+hypothesis.settings.register_profile("search", deadline=None, print_blob=True)
+hypothesis.settings.load_profile(os.environ.get("TODOKE_HYPOTHESIS", "settled"))
 
 
 @pytest.fixture(scope="session")

@@ -208,7 +208,7 @@ def test_a_recipient_nobody_knows_is_one_obligation_with_an_owner() -> None:
     owed = obligation(REF, demand, None, CAUSE, NOW + 7)
 
     assert (demand.verb, demand.scope, demand.reasons) == ("withdraw", "*", ("no-connector",))
-    assert [each.register for each in demand.stamps] == ["purpose/appi/ads"]
+    assert [each.register for each in demand.stamps] == ["purpose/appi/ads", "purpose/appi/research"]
     assert (owed.state, owed.blocked, owed.owner, owed.blocked_at) == (
         "blocked",
         "no-connector",
@@ -230,6 +230,13 @@ def test_a_recipient_nobody_knows_hears_of_a_deletion_and_of_each_restriction_an
 
     assert [each.verb for (each,) in found] == ["withdraw"] * 3 + ["delete"] * 2
     assert len({identify(REF, each) for (each,) in found}) == 5
+
+
+def test_a_grant_does_not_bring_back_the_obligation_that_stood_before_the_restriction() -> None:
+    steps: list[Event] = [provision("a", "nobody"), consent("b", "research"), grant("c", "research", NOW + 1)]
+    found = [of_unknown(written(*steps[:count]), RULES) for count in range(1, 4)]
+
+    assert len({identify(REF, each) for (each,) in found}) == 3
 
 
 def test_an_obligation_carries_its_demand_its_deadline_and_its_rung() -> None:
