@@ -25,7 +25,7 @@ def telling(console: Console) -> Iterator[Tell]:
     """Shows a bar for what has an end, and a spinner for what has none."""
     words, sizes = TextColumn("{task.description}"), TextColumn("{task.fields[size]}")
     columns = SpinnerColumn(), words, BarColumn(), sizes, TimeElapsedColumn()
-    with Progress(*columns, console=console, transient=True) as progress:
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
 
         def tell(what: str, done: float, total: float) -> None:
             if not progress.tasks or what != progress.tasks[0].description:

@@ -21,6 +21,8 @@ from todoke.streams.embedded.process import Identity
 from todoke.streams.embedded.stack import Plan, Stack, StackError, log, release
 from todoke.streams.embedded.state import Running, State
 
+PATIENCE_S = 120.0  # a part that is told to end while it starts may need all of its grace, and be killed then
+
 pytestmark = pytest.mark.stack
 
 QUICK = Plan(quick=True)
@@ -191,7 +193,7 @@ def test_a_signal_to_a_start_under_way_ends_what_was_started(directory: Path, nu
         parts = await_parts(directory, 2)
         child.send_signal(number)
 
-        assert child.wait(30) == 0
+        assert child.wait(PATIENCE_S) == 0
 
     assert not any(process.alive(each) for each in parts.values())
     assert running(directory) == {}
@@ -214,7 +216,7 @@ def test_two_starts_at_once_make_one_stack_and_a_signal_to_its_owner_stops_it(di
             owner.send_signal(signal.SIGTERM)  # impatience must not break off the stop
             time.sleep(0.02)
 
-        assert owner.wait(30) == 0
+        assert owner.wait(PATIENCE_S) == 0
 
     assert not any(process.alive(each) for each in parts.values())
     assert running(directory) == {}
@@ -225,7 +227,7 @@ def test_up_ends_everything_when_a_part_ends_by_itself(directory: Path) -> None:
         exports(child)
         parts = running(directory)
         os.kill(parts["kafka"].pid, signal.SIGKILL)
-        _, said = child.communicate(timeout=30)
+        _, said = child.communicate(timeout=PATIENCE_S)
 
     assert child.returncode == 1
     assert f"kafka: it has ended by itself; its log is {log(directory, 'kafka')}" in "".join(said.splitlines())
@@ -264,7 +266,7 @@ def test_a_living_owner_whose_part_hangs_is_named_and_let_alone(directory: Path)
         assert not found.owner
         assert parts == running(directory)
         child.send_signal(signal.SIGTERM)
-        child.wait(30)
+        child.wait(PATIENCE_S)
 
 
 @pytest.mark.parametrize("part", ["kafka", "valkey"])
@@ -327,7 +329,7 @@ def test_a_directory_that_cannot_be_made_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
 
     with up(tmp_path / "file" / "stack") as child:
-        _, said = child.communicate(timeout=30)
+        _, said = child.communicate(timeout=PATIENCE_S)
 
     assert child.returncode == 1
     assert said.endswith("file/stack: Not a directory: name another directory\n")
