@@ -22,6 +22,7 @@ from .directives import Directive
 from .errors import Refused
 from .events import INTAKE, DeadLetter, LogRow, Outcome
 from .evolution import needs_resolution
+from .lanes import LaneOrder
 from .obligations import Obligation
 from .receipts import Receipt
 from .record import SubjectRecord
@@ -33,6 +34,7 @@ from .told import Told
 TRAVELLERS: tuple[type[Struct], ...] = (
     *INTAKE.values(),
     RegistryRevision,
+    LaneOrder,
     SubjectRecord,
     Directive,
     Receipt,

@@ -148,7 +148,7 @@ class Outcome(Struct, frozen=True):
 
 
 class DeadLetter(Struct, frozen=True):
-    """A refused input or a delivery given up, whole and sealed, so that it can be replayed."""
+    """A refused input or a delivery given up, whole and sealed, so that it can be replayed. Times in ms."""
 
     letter_id: str
     kind: Literal["event", "delivery"]
@@ -165,6 +165,7 @@ class DeadLetter(Struct, frozen=True):
     sealed_key: bytes = b""
     sealed_value: bytes = b""
     headers: dict[str, str] = msgspec.field(default_factory=dict)
+    replayed_at: int = 0
 
 
 class LogRow(Struct, frozen=True):

@@ -3,8 +3,7 @@
 import asyncio
 import logging
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 
 import click
@@ -12,7 +11,6 @@ import faust
 import redis
 from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient
-from rich.console import Console
 from rich.table import Table
 
 from todoke.processors.balance import balance
@@ -28,11 +26,11 @@ from .demo.run import Show
 from .demo.run import run as run_demo
 from .embedded.command import DIRECTORY, heeding, up
 from .embedded.stack import StackError
+from .recovery import lanes_group, replaying
 from .snapshot import Topics
+from .terminal import console, opened
 
-WIDTH = 120  # where no terminal says how wide it is
 LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s %(message)s"
-console = Console(width=None if sys.stdout.isatty() else WIDTH)
 
 
 class Group(click.Group):
@@ -58,17 +56,6 @@ def main(*, verbose: bool) -> None:
     logging.getLogger("todoke").setLevel(logging.INFO)
 
 
-@contextmanager
-def opened() -> Iterator[build.Parts]:
-    """The parts of this process, closed at the end."""
-    made = build.parts(settings.load())
-    try:
-        yield made
-    finally:
-        made.outbox.close()
-        made.tools.view.client.close()
-
-
 @main.command()
 def worker() -> None:
     """Run a worker: intake, obligations, keeper."""
@@ -85,6 +72,8 @@ def dispatching(partners: tuple[str, ...]) -> None:
 
 
 main.add_command(up)
+main.add_command(replaying)
+main.add_command(lanes_group)
 
 
 @main.command()

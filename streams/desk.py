@@ -18,6 +18,7 @@ from todoke.processors.reconcile import Call, Known, Recipient, Work, reconcile
 from todoke.processors.retry import GiveUp, after
 from todoke.schemas.errors import NotCurrent, Rejected, Retry, Split
 from todoke.schemas.identity import Identifier
+from todoke.schemas.lanes import LaneState
 from todoke.schemas.obligations import ENDED
 from todoke.schemas.obligations import join as join_obligations
 from todoke.schemas.receipts import Evidence
@@ -34,12 +35,12 @@ from .view import join_with
 
 log = logging.getLogger(__name__)
 IDLE_S = 0.1
-WAIT_MS = {"record": 200, "obligation": 0, "registry": 1000, "deletion": 2000}
+WAIT_MS = {"record": 200, "obligation": 0, "registry": 1000, "deletion": 2000, "paused": 1000}
 STARTS_WITHIN_MS = 1000  # a decision older than this is made again before its call starts
 LONGEST_HOLD_MS = 30_000
 GATHER_S = 0.02
 AHEAD = 4
-OWN_REASONS = frozenset({"held", "overdue"})  # no fault of the partner: not counted, and tried again at once
+OWN_REASONS = frozenset({"held", "overdue", "paused"})  # no fault of the partner: not counted, and tried again at once
 
 Again = dict[Entry, int]
 
@@ -86,6 +87,7 @@ class Desk:
         self.stopping = False
         self.progress_at = time.monotonic()
         self.waiting = ""
+        self.ordered: LaneState = "open"
         self.failure: BaseException | None = None
         self._busy: set[str] = set()
         self._rounds: set[asyncio.Task[None]] = set()
@@ -120,7 +122,7 @@ class Desk:
         now = self.tools.now()
         limits = self.partner.limits
         most = limits.items * limits.concurrency * AHEAD
-        if not self.lanes or now < self._held_until or len(self._busy) >= 2 * most:
+        if not self.lanes or self.ordered == "paused" or now < self._held_until or len(self._busy) >= 2 * most:
             return []
         try:
             found = await asyncio.to_thread(self.due.pull, self.lanes, most + len(self._busy), now * 1000)
@@ -163,10 +165,12 @@ class Desk:
         decided_at = self.tools.now()
         looks = await asyncio.to_thread(self._look, entries, decided_at)
         await asyncio.to_thread(self._close, looks)
-        opened = [Opened(look.entry, call, self._item(look, call)) for look in looks for call in look.work.calls]
+        wanted = [(look, call) for look in looks for call in look.work.calls]
+        opened = [Opened(look.entry, call, self._item(look, call)) for look, call in wanted if self._may(call)]
         batches = list(cut(opened, self.place.connector, self.partner.limits))
         tries = await asyncio.to_thread(self._begin, batches, decided_at)
         again: Again = {each.entry: self.tools.now() + WAIT_MS[each.work.wait] for each in looks if each.work.wait}
+        again |= {look.entry: self.tools.now() + WAIT_MS["paused"] for look, call in wanted if not self._may(call)}
         turns = {asyncio.create_task(self._turn(batch, theirs)) for batch, theirs in zip(batches, tries, strict=True)}
         while turns:
             # what has ended is written down together, but never waits for a call that takes its time
@@ -180,6 +184,10 @@ class Desk:
         done = [each for each in entries if each not in again]
         await asyncio.to_thread(self.due.settle, done)
         await asyncio.to_thread(self.due.defer, [(entry, at * 1000) for entry, at in again.items()])
+
+    def _may(self, call: Call) -> bool:
+        """Whether people let such a call go out now."""
+        return self.ordered == "open" or (self.ordered == "restrictions" and call.obligation.restrictive)
 
     def _look(self, entries: Sequence[Entry], at: int) -> list[Look]:
         """Load what a current view knows of each subject, and decide."""
@@ -296,6 +304,8 @@ class Desk:
         if now - decided_at > STARTS_WITHIN_MS:
             # the turn came late, or this process slept: what was decided then may no longer hold
             raise Retry("overdue", 0, perhaps=False)
+        if not all(self._may(each.call) for each in batch):
+            raise Retry("paused", 0, perhaps=False)
         items = [each.item for each in batch]
         request = self.place.connector.request(items, now)
         response = await self.place.sender.send(request, self.partner.limits.timeout_ms / 1000)

@@ -15,14 +15,22 @@ from confluent_kafka import Message, TopicPartition
 
 from todoke.schemas.directives import Directive
 from todoke.schemas.errors import Refused
+from todoke.schemas.lanes import LaneOrder
+from todoke.schemas.obligations import ENDED
 from todoke.sinks.sender import Sender
 
 from .build import Parts, desks, hosts, lane_runner
 from .desk import Desk
 from .due import Entry, Lane
+from .due import entries as wake_ups
 from .health import FATAL, Health, stuck
+from .lanes import HELD, Orders
+from .topics import DAY
 
 log = logging.getLogger(__name__)
+FORGOTTEN_AFTER_MS = 3 * DAY  # well within a lane's retention: what stands for longer may have lost its wake-up
+SOME = 1000
+LOOK_S = 0.5
 
 
 class Station:
@@ -35,6 +43,7 @@ class Station:
         self.loop = loop
         self.partner = desk.partner.name
         self.runner = lane_runner(made, self.partner, self._wake, self._moved)
+        self._gained: set[Lane] = set()
 
     def _wake(self, messages: Sequence[Message]) -> None:
         """Put every subject named into the due-queue, on the lane's thread."""
@@ -57,8 +66,40 @@ class Station:
         self.loop.call_soon_threadsafe(self._assign, lanes)
 
     def _assign(self, lanes: tuple[Lane, ...]) -> None:
+        self._gained |= {each for each in lanes if each not in self.desk.lanes}
+        self._gained &= set(lanes)
         self.desk.lanes = lanes
         self.desk.woken.set()
+
+    async def reminding(self) -> None:
+        """Look after every lane that is gained, until the desk stops."""
+        while not self.desk.stopping:
+            try:
+                await asyncio.to_thread(self._remind)
+            except (redis.ConnectionError, redis.TimeoutError):
+                log.warning(
+                    "%s: the view doesn't answer; what may have lost its wake-up is looked for again", self.partner
+                )
+            await asyncio.sleep(LOOK_S)
+
+    def _remind(self) -> None:
+        """Have looked at what stands in lanes just gained, and is older than a wake-up can be relied on.
+
+        A lane is kept for days, an obligation until it ends: nobody served this partner for that long, or its due-queue
+        was lost. What is blocked waits for a person, or for an event that wakes it.
+        """
+        gained = frozenset(self._gained)
+        if not gained:
+            return
+        made = self.made
+        pairs = made.tools.index.standing_before(self.partner, made.tools.now() - FORGOTTEN_AFTER_MS)
+        cells = made.tools.view.obligations
+        for start in range(0, len(pairs), SOME):
+            owed = [each for each in cells.load([cells.cell(*pair) for pair in pairs[start : start + SOME]]) if each]
+            open_ones = [each for each in owed if each.state not in ENDED and not each.blocked]
+            found = wake_ups(open_ones, made.settings.kafka.lane_partitions, made.tools.now() * 1000)
+            made.due.remind([each for each in found if each.lane in gained])
+        self._gained -= gained
 
 
 class Dispatcher:
@@ -70,6 +111,8 @@ class Dispatcher:
         self.names = names
         self.stations: list[Station] = []
         self.health = Health(made.metrics, self._live, self._ready)
+        self.orders = Orders(made, self._ordered)
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._sender: Sender | None = None
         self._tasks: list[asyncio.Task[None]] = []
 
@@ -85,9 +128,11 @@ class Dispatcher:
             raise
         await self.health.start(self.made.settings.host, self.made.settings.port)
         self.stations = [Station(self.made, desk, loop) for desk in found]
+        self._loop = loop
+        await asyncio.to_thread(self.orders.start)
         for station in self.stations:
             station.runner.start()
-            self._tasks.append(asyncio.create_task(station.desk.run()))
+            self._tasks += [asyncio.create_task(station.desk.run()), asyncio.create_task(station.reminding())]
 
     async def watch(self) -> None:
         """Until something ends that must not; returns its error, or None when told to stop by cancelling."""
@@ -97,12 +142,13 @@ class Dispatcher:
             current = await asyncio.to_thread(tools.view.is_current, tools.now(), tools.stale_after_ms)
             tools.metrics.set("todoke_view_current", current)
             for station in self.stations:
-                lanes = station.desk.lanes
                 if not station.runner.alive:
                     raise RuntimeError(f"{station.runner.name} ended by itself") from station.runner.failure
-                waiting = await asyncio.to_thread(self._waiting, lanes)
+                waiting = await asyncio.to_thread(self._waiting, station.desk.lanes)
                 if waiting is not None:
                     self.made.metrics.set("todoke_due_entries", waiting, station.partner)
+            if not self.orders.alive:
+                raise RuntimeError("the reader of lane orders ended by itself")
             for task in self._tasks:
                 if task.done():
                     task.result()
@@ -113,12 +159,25 @@ class Dispatcher:
         for station in self.stations:
             station.desk.stopping = True
             station.desk.woken.set()
+        await asyncio.to_thread(self.orders.stop)
         await asyncio.gather(*(asyncio.to_thread(station.runner.stop) for station in self.stations))
         await asyncio.gather(*self._tasks, return_exceptions=True)
         if self._sender:
             await self._sender.close()
         await self.health.stop()
         await asyncio.to_thread(self.made.outbox.close)
+
+    def _ordered(self, order: LaneOrder) -> None:
+        assert self._loop is not None  # set before any order is read
+        self._loop.call_soon_threadsafe(self._obey, order)
+
+    def _obey(self, order: LaneOrder) -> None:
+        for station in self.stations:
+            if station.partner == order.partner and station.desk.ordered != order.state:
+                log.warning("%s: its lane is %s, by order of %s", order.partner, order.state, order.by)
+                station.desk.ordered = order.state
+                station.desk.woken.set()
+                self.made.metrics.set("todoke_lane_held", HELD[order.state], order.partner)
 
     def _waiting(self, lanes: tuple[Lane, ...]) -> int | None:
         try:

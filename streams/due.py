@@ -97,6 +97,21 @@ class Due:
         counts: list[int] = pipeline.execute()
         return counts
 
+    def forgive(self, entries: Sequence[Entry]) -> None:
+        """Set each subject's count of failed looks to naught: a person says that the cause was mended."""
+        pipeline = self.view.client.pipeline(transaction=False)
+        for each in entries:
+            pipeline.hdel(self._tries(each.lane), each.subject_ref)
+        pipeline.execute()
+
+    def remind(self, entries: Iterable[Entry]) -> None:
+        """Make subjects due, but for those that are in the queue already."""
+        pipeline = self.view.client.pipeline(transaction=False)
+        for each in entries:
+            key = self._key(each.lane, restrictive=each.restrictive)
+            pipeline.zadd(key, {each.subject_ref: each.due_at}, nx=True)
+        pipeline.execute()
+
     def defer(self, entries: Sequence[tuple[Entry, int]]) -> None:
         """Look again at the time (µs) given with each entry, but for entries woken again since they were pulled."""
         pipeline = self.view.client.pipeline(transaction=False)

@@ -119,6 +119,10 @@ class Index:
         rows = self.view.client.zrange(self.view.key("standing", partner), 0, limit - 1)
         return [_pair(row) for row in rows]
 
+    def standing_before(self, partner: str, at: int) -> list[tuple[str, str]]:
+        """The (subject, obligation) that have stood at a partner since before `at` (ms), the oldest first."""
+        return [_pair(row) for row in self.view.client.zrangebyscore(self.view.key("standing", partner), "-inf", at)]
+
     def ended_before(self, at: int, limit: int) -> list[tuple[str, str]]:
         """The (subject, obligation) that ended before `at` (ms), the oldest first."""
         rows = self.view.client.zrangebyscore(self.view.key("ended"), "-inf", at, start=0, num=limit)

@@ -34,15 +34,13 @@ from todoke.schemas.record import HELD, SubjectRecord
 from todoke.schemas.record import join as join_records
 
 from . import registry
-from .letters import Bad, Letters, Merged, Taken
+from .letters import Bad, Letters, Merged, Taken, first_appended
 from .metrics import kind
-from .outbox import header
 from .tools import Tools
 from .view import Cell, join_with
 
 log = logging.getLogger(__name__)
 ROWS = UUID("0c1c5f6e-2f52-5b0e-8f0a-7c1b61d6a9b4")
-FIRST_APPENDED = "todoke-first-appended-at"
 
 
 class Intake:
@@ -127,7 +125,7 @@ class Intake:
 
     def _admit(self, event: Event, message: Message, noted: int | None) -> Taken:
         _, appended_at = message.timestamp()
-        first = min(each for each in (_first_appended(message), noted, appended_at) if each is not None)
+        first = min(each for each in (first_appended(message), noted, appended_at) if each is not None)
         change = admit(event, self.tools.rules.policy, appended_at, first)
         named = tuple(
             Named(each.kind, alias(self.tools.keyring, each.kind, canonical(each.kind, each.value)), each.value)
@@ -323,8 +321,3 @@ def _stood(demand: Demand, given_at: int) -> bool:
 
 def _age(taken: Taken) -> tuple[int, str]:
     return taken.appended_at, taken.event.event_id
-
-
-def _first_appended(message: Message) -> int | None:
-    value = header(message, FIRST_APPENDED)
-    return int(value) if value.isdigit() and len(value) <= 16 else None

@@ -20,10 +20,11 @@ from todoke.schemas.receipts import Receipt
 from todoke.schemas.record import SubjectRecord, stamp
 
 from .metrics import kind
-from .outbox import Letter
+from .outbox import Letter, header
 from .tools import Tools
 
 log = logging.getLogger(__name__)
+FIRST_APPENDED = "todoke-first-appended-at"
 ROWS = UUID("0c1c5f6e-2f52-5b0e-8f0a-7c1b61d6a9b4")
 
 
@@ -163,6 +164,7 @@ class Letters:
         tools = self.tools
         for bad in refused:
             message, error, name = bad.message, bad.error, bad.place
+            first = first_appended(message)
             letter = DeadLetter(
                 letter_id=name,
                 kind="event",
@@ -177,6 +179,7 @@ class Letters:
                 event_id=bad.event_id,
                 sealed_key=seal_for_log(tools.keyring, f"{name}/key", message.key() or b"", tools.random),
                 sealed_value=seal_for_log(tools.keyring, f"{name}/value", message.value() or b"", tools.random),
+                headers={} if first is None else {FIRST_APPENDED: str(first)},
             )
             yield Letter(tools.topic("dead-letters"), name, tools.codec.encode(letter))
             tools.metrics.count("todoke_letters_total", "event", error.reason)
@@ -191,3 +194,9 @@ def _row_kind(event: Event) -> str:
     if isinstance(event, Provision):
         return _PROVISION_ROWS[event.direction]
     return type(event).__name__
+
+
+def first_appended(message: Message) -> int | None:
+    """When the message's first copy was appended, in ms, if it is a replay that says so."""
+    value = header(message, FIRST_APPENDED)
+    return int(value) if value.isdigit() and len(value) <= 16 else None

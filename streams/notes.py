@@ -101,7 +101,7 @@ class Notes:
             kind="delivery",
             reason=reason,
             field="",
-            fix="Mend the cause at the partner or in its settings, then `todoke obligations wake --partner NAME`.",
+            fix="Mend the cause at the partner or in its settings, then `todoke replay --partner NAME`.",
             topic=f"directives.{self.partner.name}",
             partition=0,
             offset=0,

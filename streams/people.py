@@ -94,9 +94,11 @@ def letters_page(found: Sequence[DeadLetter], limit: int) -> RenderableType:
     reasons = Table("kind", "reason", "letters", "what to do", box=None)
     for (kind, reason, fix), count in Counter((each.kind, each.reason, each.fix) for each in found).most_common():
         reasons.add_row(kind, reason, str(count), fix)
-    newest = Table("when (UTC)", "letter", "reason", "field", "event", "partner", box=None)
+    newest = Table("when (UTC)", "letter", "reason", "field", "event", "partner", "replayed (UTC)", box=None)
     for each in sorted(found, key=lambda each: each.refused_at)[-limit:]:
-        newest.add_row(clock(each.refused_at), each.letter_id, each.reason, each.field, each.event_id, each.partner)
+        replayed = clock(each.replayed_at) if each.replayed_at else "-"
+        row = (each.letter_id, each.reason, each.field, each.event_id, each.partner, replayed)
+        newest.add_row(clock(each.refused_at), *row)
     return Group(reasons, "", newest)
 
 
@@ -157,7 +159,9 @@ def wake(tools: Tools, due: Due, partitions: int, partner: str, reason: str) -> 
     cells = tools.view.obligations
     found = [each for each in cells.load([cells.cell(*pair) for pair in pairs]) if each]
     wanted = [each for each in found if not reason or each.blocked == reason]
-    due.wake(entries(wanted, partitions, tools.now() * 1000))
+    woken = entries(wanted, partitions, tools.now() * 1000)
+    due.forgive(woken)
+    due.wake(woken)
     return len({each.subject_ref for each in wanted})
 
 

@@ -103,8 +103,8 @@ class Topics:
         )
 
     def letters(self, wanted: Callable[[DeadLetter], bool] = lambda _: True) -> list[DeadLetter]:
-        """The dead letters that are wanted."""
-        return [letter for letter in self.values("dead-letters", DeadLetter) if wanted(letter)]
+        """The dead letters that are wanted, each as it was last written."""
+        return [letter for letter in self.latest("dead-letters", DeadLetter).values() if wanted(letter)]
 
     def _event_id(self, message: Message, kind: type[Any]) -> str:
         raw = message.value() or b""

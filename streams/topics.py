@@ -29,6 +29,7 @@ from todoke.schemas.events import (
     SuspensionRequest,
     Unsubscribe,
 )
+from todoke.schemas.lanes import LaneOrder
 from todoke.schemas.obligations import Obligation
 from todoke.schemas.receipts import Receipt
 from todoke.schemas.record import SubjectRecord
@@ -119,6 +120,14 @@ TOPICS: tuple[Topic, ...] = (
         cleanup="compact",
         partitions="one",
         doc="Revisions of policy and partners, all of them, in one order.",
+    ),
+    Topic(
+        name="lane-orders",
+        carries=LaneOrder,
+        key="partner",
+        cleanup="delete",
+        partitions="one",
+        doc="Lanes paused and resumed: by whom and why, kept for good. Every dispatcher reads it whole when it starts.",
     ),
     Topic(
         name="consent-state",

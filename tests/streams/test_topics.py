@@ -61,8 +61,9 @@ def test_a_compacted_topic_leaves_the_keeper_its_day_and_ends_what_was_overwritt
     assert config["delete.retention.ms"] >= config["max.compaction.lag.ms"]
 
 
-def test_only_the_provision_log_is_kept_for_ever_by_deleting() -> None:
-    assert [topic.name for topic in TOPICS if topic.cleanup == "delete" and topic.retention_ms < 0] == ["provision-log"]
+def test_only_the_provision_log_and_orders_are_kept_for_ever_by_deleting() -> None:
+    kept = [topic.name for topic in TOPICS if topic.cleanup == "delete" and topic.retention_ms < 0]
+    assert kept == ["lane-orders", "provision-log"]
 
 
 def test_names_have_the_namespace_and_families_one_member_for_each_partner() -> None:
