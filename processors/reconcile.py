@@ -7,6 +7,7 @@ only the difference is acted on (design, level-triggered). Pure: the dispatcher 
 from collections.abc import Iterable, Mapping
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from todoke.schemas.obligations import ENDED, Obligation
 from todoke.schemas.partners import Partner, Rules
@@ -14,7 +15,10 @@ from todoke.schemas.receipts import Evidence, Verb
 from todoke.schemas.record import SealedIdentifier, SubjectRecord, contains
 from todoke.schemas.told import Told, surely
 
+from .fence import clear_from, generation, told_since, undone
 from .plan import Demand, identify, of_partner, supersessions
+
+ANSWERED = frozenset({"done", "closed"})
 
 
 class Recipient(Struct, frozen=True):
@@ -22,6 +26,11 @@ class Recipient(Struct, frozen=True):
 
     partner: Partner
     effects: Mapping[Verb, str]
+
+    @property
+    def permissive(self) -> str | None:
+        """What a grant does there; None where the partner isn't told of permissions."""
+        return self.effects.get("grant")
 
 
 class Known(Struct, frozen=True):
@@ -33,7 +42,10 @@ class Known(Struct, frozen=True):
 
 
 class Call(Struct, frozen=True):
-    """One obligation to be sent, with the identifiers (sealed) that the partner accepts and the effect it shall have."""
+    """One obligation to be sent, with the identifiers (sealed) that the partner accepts and the effect it shall have.
+
+    The obligation is in the generation in which it is called: see `fence.generation`.
+    """
 
     obligation: Obligation
     effect: str
@@ -44,7 +56,9 @@ class Work(Struct, frozen=True):
     """What is to be done for one subject at one partner; `wait` names why the rest can't be done yet, if anything.
 
     `settled` pairs an obligation with the grade that earlier calls have already earned for it; `create` holds demands
-    that no worker has made an obligation of, since time alone made them or the worker died just then.
+    that no worker has made an obligation of, since time alone made them or the worker died just then; `reopened` has,
+    in its new generation and with the reason, what counted as ended until a rival's late end came to light; `look_at` is when (ms) to look again at what waits for
+    rivals to be over, 0 for nothing.
     """
 
     calls: tuple[Call, ...] = ()
@@ -52,7 +66,9 @@ class Work(Struct, frozen=True):
     superseded: tuple[tuple[Obligation, str], ...] = ()
     blocked: tuple[tuple[Obligation, str], ...] = ()
     create: tuple[Demand, ...] = ()
+    reopened: tuple[tuple[Obligation, str], ...] = ()
     wait: str = ""
+    look_at: int = 0
 
 
 def reconcile(known: Known, recipient: Recipient, rules: Rules, at: int) -> Work:
@@ -64,7 +80,8 @@ def reconcile(known: Known, recipient: Recipient, rules: Rules, at: int) -> Work
     record, partner = known.record, recipient.partner
     mine = [each for each in known.obligations if each.partner == partner.name]
     standing = [each for each in mine if each.state not in ENDED]
-    if not standing:
+    doubtful = _contradictory(known.told, recipient)
+    if not standing and not doubtful:
         return Work()
     if any(each.registry_revision > rules.revision for each in mine):
         return Work(wait="registry")
@@ -74,21 +91,36 @@ def reconcile(known: Known, recipient: Recipient, rules: Rules, at: int) -> Work
     by_id = {identify(record.subject_ref, demand): demand for demand in current}
     fallen = supersessions(current, standing, record.subject_ref)
     owed = {each.obligation_id for each in mine}
-    if any(name not in owed for name in by_id):
+    if standing and any(name not in owed for name in by_id):
         # what is demanded must be durable as an obligation before anything is sent under its name
         return Work(create=tuple(demand for name, demand in by_id.items() if name not in owed), wait="obligation")
     superseded = tuple((each, fallen[each.obligation_id]) for each in standing if each.obligation_id in fallen)
     live = [each for each in standing if each.obligation_id not in fallen]
+    ended = [each for each in mine if each.state in ANSWERED and each.obligation_id in by_id] if doubtful else []
+    undone = [
+        replace(each, generation=each.round + 1)
+        for each in ended
+        if _undone(each, record, known.told, recipient, by_id.values())
+    ]
+    live += undone
     # no grant is sent while a delete is open, re-registration included (correctness, 3)
     held = [each for each in live if each.verb == "grant"] if any(each.verb == "delete" for each in live) else []
-    work = [_judge(each, record, known.told, recipient) for each in live if each not in held]
+    work = [_judge(each, record, known.told, recipient, at) for each in live if each not in held]
     return Work(
         calls=tuple(each for each in work if isinstance(each, Call)),
         settled=tuple((each.obligation, each.grade) for each in work if isinstance(each, _Settled)),
         superseded=superseded,
         blocked=tuple((each.obligation, each.reason) for each in work if isinstance(each, _Blocked)),
+        reopened=tuple((each, "overtaken") for each in undone if each not in held),
         wait="deletion" if held else "",
+        look_at=min((each.at for each in work if isinstance(each, _Wait)), default=0),
     )
+
+
+def without_permissions(work: Work, wait: str) -> Work:
+    """The same work, with the permissions left out for now, for the reason that `wait` names."""
+    calls = tuple(each for each in work.calls if each.obligation.restrictive)
+    return work if len(calls) == len(work.calls) else replace(work, calls=calls, wait=work.wait or wait)
 
 
 class _Settled(Struct, frozen=True):
@@ -101,22 +133,72 @@ class _Blocked(Struct, frozen=True):
     reason: str
 
 
+class _Wait(Struct, frozen=True):
+    at: int
+
+
 def _judge(
-    obligation: Obligation, record: SubjectRecord, told: Mapping[str, Told], recipient: Recipient
-) -> Call | _Settled | _Blocked:
-    partner = recipient.partner
+    obligation: Obligation, record: SubjectRecord, told: Mapping[str, Told], recipient: Recipient, at: int
+) -> Call | _Settled | _Blocked | _Wait:
+    partner, permissive = recipient.partner, recipient.permissive
     effect = recipient.effects.get(obligation.verb)
     if effect is None:
         return _Blocked(obligation, "verb-unsupported")
     identifiers = accepted(record, partner)
     if not identifiers:
         return _Blocked(obligation, "unreachable")
+    held = _held(obligation, told, partner, identifiers, _scopes(obligation, partner))
+    rung, since = Evidence[partner.done], _since(obligation, record)
+    number = generation(obligation, held, effect, permissive)
+    owed = obligation if number == obligation.round else replace(obligation, generation=number)
+    if surely(held, effect, rung) and _heard(held, effect, rung, max(since, obligation.reopened_at)):
+        return _Settled(owed, rung)
+    clear = clear_from(held, effect, permissive)
+    # a permission waits until it can be the last word; a restriction is said at once, and once more when it can be
+    if clear > at and (
+        not obligation.restrictive or (told_since(held, effect, permissive, rung) and _heard(held, effect, rung, since))
+    ):
+        return _Wait(clear)
+    return Call(owed, effect, identifiers)
+
+
+def _undone(
+    obligation: Obligation,
+    record: SubjectRecord,
+    told: Mapping[str, Told],
+    recipient: Recipient,
+    current: Iterable[Demand],
+) -> bool:
+    """Whether what counts as ended may have been overtaken; a scope with a demand of its own is not the deletion's."""
+    partner, effect = recipient.partner, recipient.effects.get(obligation.verb)
+    if effect is None:
+        return False
+    own = {each.scope for each in current if each.account == obligation.account and each.verb != "delete"}
+    scopes = [each for each in _scopes(obligation, partner) if obligation.verb != "delete" or each not in own]
+    held = _held(obligation, told, partner, accepted(record, partner), scopes)
+    return undone(obligation, held, effect, recipient.permissive)
+
+
+def _contradictory(told: Mapping[str, Told], recipient: Recipient) -> bool:
+    """Whether the partner was told both of a permission and of a restriction, somewhere: a cheap first look."""
+    permissive, prefix = recipient.permissive, f"{recipient.partner.name}|"
+    return permissive is not None and any(
+        len({each.effect == permissive for each in one.attempts.values() if not each.refused}) > 1
+        for key, one in told.items()
+        if key.startswith(prefix)
+    )
+
+
+def _held(
+    obligation: Obligation,
+    told: Mapping[str, Told],
+    partner: Partner,
+    identifiers: Iterable[SealedIdentifier],
+    scopes: Iterable[str],
+) -> list[Told | None]:
+    """What was told of each scope and identifier."""
     where = f"{partner.name}|{obligation.account}"
-    held = [told.get(f"{where}|{scope}|{each.alias}") for scope in _scopes(obligation, partner) for each in identifiers]
-    rung = Evidence[partner.done]
-    if surely(held, effect, rung) and _heard(held, effect, rung, _since(obligation, record)):
-        return _Settled(obligation, rung)
-    return Call(obligation, effect, identifiers)
+    return [told.get(f"{where}|{scope}|{each.alias}") for scope in scopes for each in identifiers]
 
 
 def accepted(record: SubjectRecord, partner: Partner) -> tuple[SealedIdentifier, ...]:

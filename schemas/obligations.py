@@ -1,7 +1,9 @@
 """Obligations: that one recipient must hear one decision, until there is evidence (law 3).
 
 An obligation is a join, like the record: copies that saw different receipts merge into one that saw them all, so late,
-doubled or reordered receipts change nothing that a stronger one has settled (correctness, 12).
+doubled or reordered receipts change nothing that a stronger one has settled (correctness, 12). A failure that comes to
+light later begins a new generation, which takes the place of the earlier one: the later generation wins, and within one
+generation evidence only rises, so the order of arrival still doesn't matter.
 """
 
 from typing import Literal
@@ -31,6 +33,8 @@ class Obligation(Struct, frozen=True, kw_only=True):
 
     `obligation_id` is computed from the fields above the line in `plan`, so creating it twice is creating it once.
     `grades` holds when (ms) each rung was first reached; `done_at_grade` is the rung that the partner counts as done.
+    Evidence belongs to a `generation`: a later one begins without any. `reopened_at` (ms) and `reopened` say when and
+    why this one began, where it is not the first.
     """
 
     obligation_id: str
@@ -60,6 +64,8 @@ class Obligation(Struct, frozen=True, kw_only=True):
     superseded_by: str = ""
     acts: tuple[Act, ...] = ()
     updated_at: int = 0
+    reopened: str = ""
+    reopened_at: int = 0
 
     @property
     def restrictive(self) -> bool:
@@ -73,14 +79,17 @@ class Obligation(Struct, frozen=True, kw_only=True):
 
     @property
     def state(self) -> State:
-        """Exactly one state, derived: done before what people did, before superseded, before blocked, before open."""
+        """Exactly one state, derived: done before what people did, before superseded, before blocked, before open.
+
+        What was closed outside is open again with a later generation; what was waived has to be met no more.
+        """
         if self.grades and self.grade >= self.done_at_grade:
             return "done"
         for act in reversed(self.acts):
+            if act.act == "waived" or (act.act == "closed" and act.at >= self.reopened_at):
+                return "waived" if act.act == "waived" else "closed"
             if act.act == "closed":
-                return "closed"
-            if act.act == "waived":
-                return "waived"
+                break
         if self.superseded_by:
             return "superseded"
         return "blocked" if self.blocked else "open"
@@ -93,6 +102,11 @@ class Obligation(Struct, frozen=True, kw_only=True):
         reached = [at for name, at in self.grades.items() if Evidence[name] >= self.done_at_grade]
         return min(reached) if reached else self.updated_at
 
+    @property
+    def round(self) -> int:
+        """The generation, from 1: before its first attempt an obligation is in its first."""
+        return max(self.generation, 1)
+
 
 def join(one: Obligation, other: Obligation) -> Obligation:
     """The least obligation that has seen what both have seen. Raises ValueError when they are two."""
@@ -103,15 +117,19 @@ def join(one: Obligation, other: Obligation) -> Obligation:
     )
     blocked_at, blocked = max((one.blocked_at, one.blocked), (other.blocked_at, other.blocked))
     acts = tuple(sorted({*one.acts, *other.acts}))
+    newest = [each for each in (one, other) if each.round == max(one.round, other.round)]
+    reopened_at, reopened = max((each.reopened_at, each.reopened) for each in newest)
     return replace(
         first,
         deadline_at=min(one.deadline_at, other.deadline_at),
         done_at_grade=max(one.done_at_grade, other.done_at_grade),
         grades={
-            name: min(at for at in (one.grades.get(name), other.grades.get(name)) if at is not None)
-            for name in sorted({*one.grades, *other.grades})
+            name: min(each.grades[name] for each in newest if name in each.grades)
+            for name in sorted({name for each in newest for name in each.grades})
         },
         generation=max(one.generation, other.generation),
+        reopened=reopened,
+        reopened_at=reopened_at,
         blocked=blocked,
         blocked_at=blocked_at,
         owner=acts[-1].by if acts else max(one.owner, other.owner),
@@ -126,15 +144,24 @@ def settle(obligation: Obligation, receipt: Receipt) -> Obligation:
     seen = replace(obligation, updated_at=max(obligation.updated_at, receipt.at))
     match receipt.kind:
         case "attempting":
-            return replace(seen, generation=max(seen.generation, receipt.generation))
+            return _advance(seen, receipt.generation)
+        case "reopened":
+            later = _advance(seen, receipt.generation)
+            if receipt.generation < later.round:
+                return later
+            reopened_at, reopened = max((later.reopened_at, later.reopened), (receipt.at, receipt.reason))
+            return replace(later, reopened=reopened, reopened_at=reopened_at)
         case "ended" | "settled":
+            cleared = _block(seen, "", receipt.at) if receipt.grade >= Evidence.accepted else seen
+            later = _advance(cleared, receipt.generation)
+            if max(receipt.generation, 1) < later.round:
+                return later  # evidence of an earlier generation: kept in `receipts`, and proof of nothing here
             reached = {
-                rung.name: min(seen.grades.get(rung.name, receipt.at), receipt.at)
+                rung.name: min(later.grades.get(rung.name, receipt.at), receipt.at)
                 for rung in Evidence
                 if Evidence.none < rung <= receipt.grade
             }
-            cleared = _block(seen, "", receipt.at) if receipt.grade >= Evidence.accepted else seen
-            return replace(cleared, grades={**seen.grades, **reached})
+            return replace(later, grades={**later.grades, **reached})
         case "superseded":
             return replace(seen, superseded_by=max(seen.superseded_by, receipt.reference))
         case "blocked" | "given-up":
@@ -143,6 +170,13 @@ def settle(obligation: Obligation, receipt: Receipt) -> Obligation:
             act = Act(receipt.at, receipt.reason, receipt.by, receipt.ground, receipt.reference)
             acts = tuple(sorted({*seen.acts, act}))
             return replace(seen, acts=acts, owner=acts[-1].by)
+
+
+def _advance(obligation: Obligation, generation: int) -> Obligation:
+    """The obligation in `generation` if that is a later one, where it has no evidence yet."""
+    if generation <= obligation.round:
+        return replace(obligation, generation=max(obligation.generation, generation))
+    return replace(obligation, generation=generation, grades={}, reopened="", reopened_at=0)
 
 
 def _block(obligation: Obligation, reason: str, at: int) -> Obligation:

@@ -50,13 +50,17 @@ class Account(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 class Limits(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """How much goes into one call, how long a call waits for company (ms), and how many calls run at once."""
+    """How much goes into one call, how long a call waits for company (ms), and how many calls run at once.
+
+    A call is given up after `timeout_ms`; the partner may still act on it for `lingers_ms`.
+    """
 
     items: int = 1
     bytes: int = 1_000_000
     age_ms: int = 50
     concurrency: int = 4
     timeout_ms: int = 10_000
+    lingers_ms: int = 20_000
 
 
 class Transfer(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -20,16 +20,16 @@ class Evidence(IntEnum):
     confirmed = 4
 
 
-ReceiptKind = Literal["attempting", "ended", "settled", "superseded", "blocked", "given-up", "person"]
+ReceiptKind = Literal["attempting", "ended", "settled", "reopened", "superseded", "blocked", "given-up", "person"]
 
 
 class Receipt(Struct, frozen=True, kw_only=True):
     """One step of one obligation. Key of `receipts`: the subject.
 
     `attempting` is durable before a call starts; `ended` says how the call ended and with what grade; `settled` closes
-    without a call since every possibility told already is what is asked; `superseded` names the newer obligation in
-    `reference`; `blocked` leaves it open with a reason and an owner; `given-up` likewise, with a dead letter;
-    `person` is an act of somebody of the privacy office (`by`, `reason` is the act, `ground` why,
+    without a call since every possibility told already is what is asked; `reopened` begins the generation that it names,
+    in which no earlier evidence counts, for `reason`; `superseded` names the newer obligation in `reference`; `blocked` leaves it open with a reason and an owner; `given-up`
+    likewise, with a dead letter; `person` is an act of somebody of the privacy office (`by`, `reason` is the act, `ground` why,
     `reference` where the proof is kept).
     """
 

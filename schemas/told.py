@@ -15,7 +15,8 @@ class Attempt(Struct, frozen=True):
     """One call: the effect that it asks for, when it started and ended (ms, 0 while running), and the grade reached.
 
     `ends_by` is when a call that nobody saw the end of has timed out, since the process that made it may have died.
-    `refused` is true when the partner surely did not act on it, so that it leaves no possibility behind.
+    `refused` is true when the partner surely did not act on it, so that it leaves no possibility behind. `obligation` is
+    the beginning of the id of the obligation that it was for, `generation` that obligation's: with it the partner saw it.
     """
 
     effect: str
@@ -24,6 +25,18 @@ class Attempt(Struct, frozen=True):
     ended_at: int = 0
     grade: int = 0
     refused: bool = False
+    obligation: str = ""
+    generation: int = 0
+
+    @property
+    def over_at(self) -> int:
+        """Until when (ms) the partner may still have acted on it.
+
+        An answer says that it has. Whatever else we saw, a time-out or a connection that broke, only says that we wait
+        no longer. A call that was seen to end later than it should have is over then: its process had been stopped.
+        """
+        answered = self.ended_at and (self.refused or self.grade >= Evidence.accepted)
+        return self.ended_at if answered else max(self.ended_at, self.ends_by)
 
 
 class Told(Struct, frozen=True):
@@ -92,11 +105,11 @@ def _standing(told: Told) -> list[Attempt]:
     Within one millisecond the order is not known, so both stay possible.
     """
     floor = _floor(told.attempts.values())
-    return [each for each in told.attempts.values() if not each.refused and (each.ended_at or each.ends_by) >= floor]
+    return [each for each in told.attempts.values() if not each.refused and each.over_at >= floor]
 
 
 def _prune(attempts: dict[str, Attempt]) -> dict[str, Attempt]:
-    """Drop what would have timed out before a later accepted call began.
+    """Drop what would have timed out before a later accepted call began; it comes back if it turns out to have overrun.
 
     What had merely ended by then is kept, though it stands no more: dropped, a late copy that has not seen its end would
     bring it back as a call still running.

@@ -3,12 +3,15 @@
 It writes no log line, and its errors carry codes: addresses, headers and bodies hold secrets and people (law 7).
 """
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
+from contextvars import ContextVar
 from types import TracebackType
 from typing import Self
 
 import aiohttp
 from aiohttp import ClientHandlerType, ClientRequest, ClientResponse
+from aiohttp.abc import AbstractStreamWriter
+from aiohttp.connector import Connection
 
 from todoke.schemas.errors import Misconfigured, Retry
 
@@ -16,6 +19,9 @@ from .base import HttpRequest, HttpResponse
 from .settings import authority
 
 LARGEST_ANSWER = 1 << 20
+
+Guard = Callable[[], None]
+_guard: ContextVar[Guard | None] = ContextVar("guard", default=None)
 
 
 class Sender:
@@ -29,6 +35,7 @@ class Sender:
             cookie_jar=aiohttp.DummyCookieJar(),
             headers={"user-agent": "todoke", "accept-encoding": "identity"},  # so that the cap counts what arrives
             middlewares=(_once,),
+            request_class=_Guarded,
             trust_env=False,
         )
 
@@ -44,16 +51,20 @@ class Sender:
         """Close every connection. May be called twice."""
         await self._session.close()
 
-    async def send(self, request: HttpRequest, timeout_s: float, traceparent: str = "") -> HttpResponse:
+    async def send(
+        self, request: HttpRequest, timeout_s: float, traceparent: str = "", guard: Guard | None = None
+    ) -> HttpResponse:
         """One call, at most once. A redirect is an answer like any other; a body is cut off at the cap.
 
         Half of `timeout_s` at most goes into connecting, so a time-out later on is one of a call that may have arrived.
-        `traceparent` is the header of W3C Trace Context, if there is one. Raises `Retry`: `perhaps` is false when no
+        `traceparent` is the header of W3C Trace Context, if there is one. `guard` is asked just before the first byte is
+        written, when there is a connection: what it raises is raised here, and nothing was sent. Raises `Retry`: `perhaps` is false when no
         byte of the request was written, true when that isn't known. Raises `Misconfigured` for a host not listed.
         """
         if (host := authority(request.url)) not in self._hosts:
             raise Misconfigured(f"{host or 'an address without a host'} is no host of a partner; add it to settings")
         headers = {**request.headers, "traceparent": traceparent} if traceparent else request.headers
+        _guard.set(guard)
         try:
             async with self._session.request(
                 request.method,
@@ -82,6 +93,32 @@ class Sender:
                 response.close()  # the rest is not waited for, so the connection can't be used again
                 break
         return bytes(body[: self._largest])
+
+
+class _Guarded(ClientRequest):
+    """Asks the guard as late as this library lets us: a connection may have been long in the making."""
+
+    async def send(self, conn: Connection) -> ClientResponse:
+        if guard := _guard.get():
+            try:
+                guard()
+            except BaseException:
+                conn.release()  # nothing is wrong with the connection: who is late because of it finds it made next time
+                raise
+        return await super().send(conn)
+
+    async def write_bytes(
+        self, writer: AbstractStreamWriter, conn: Connection, content_length: int | None = None
+    ) -> None:
+        """Runs in a task of its own, a turn of the loop later; the headers wait for it in a buffer."""
+        if guard := _guard.get():
+            try:
+                guard()
+            except Exception as error:  # noqa: BLE001  # handed to whoever waits for the answer, who raises it
+                assert conn.protocol is not None
+                conn.protocol.set_exception(error)
+                return
+        await super().write_bytes(writer, conn, content_length)
 
 
 async def _once(request: ClientRequest, handler: ClientHandlerType) -> ClientResponse:

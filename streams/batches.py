@@ -1,24 +1,57 @@
-"""Cutting what is to be sent into calls: one group each, within the partner's limits of items and bytes."""
+"""From what was decided to calls: identifiers opened, cut into one group each within the partner's limits."""
 
 from collections.abc import Iterable, Iterator
 
 from msgspec import Struct
 
-from todoke.processors.reconcile import Call
+from todoke.processors.keys import open_identifier, open_key
+from todoke.processors.reconcile import Call, Work
+from todoke.schemas.errors import Retry
+from todoke.schemas.identity import Identifier
 from todoke.schemas.partners import Limits
+from todoke.schemas.record import SubjectRecord
 from todoke.sinks.base import Connector, Item
 
 from .due import Entry
+from .notes import Ending, Try, request_id
+from .tools import Tools
 
 ROW_BYTES = 200
+STARTS_WITHIN_MS = 1000  # a decision older than this is made again before its call starts
+
+
+class Look(Struct, frozen=True):
+    """What was found and decided for one wake-up, when (ms), and up to when every event was in the view by then."""
+
+    entry: Entry
+    record: SubjectRecord | None
+    work: Work
+    decided_at: int
+    seen_at: int
 
 
 class Opened(Struct, frozen=True):
-    """One call for one obligation, with the wake-up that it came from and the item that its connector sends."""
+    """One call for one obligation, with the wake-up that it came from and the item that its connector sends.
+
+    `start_by` (ms) is how late the call may start, `seen_at` up to when every event was in the view when it was decided.
+    """
 
     entry: Entry
     call: Call
     item: Item
+    seen_at: int
+    start_by: int
+
+
+class Ended(Struct, frozen=True):
+    """How one obligation's call ended. `final`: a person must look; `retry`: again later; `noted`: only written down."""
+
+    opened: Opened
+    tried: Try
+    ending: Ending
+    final: bool = False
+    retry: Retry | None = None
+    noted: bool = False
 
 
 def cut(opened: Iterable[Opened], connector: Connector, limits: Limits) -> Iterator[list[Opened]]:
@@ -38,3 +71,44 @@ def cut(opened: Iterable[Opened], connector: Connector, limits: Limits) -> Itera
             weight += more
         if batch:
             yield batch
+
+
+def opened(looks: Iterable[Look], tools: Tools) -> list[Opened]:
+    """The calls of these looks, and how late each may start.
+
+    A permission starts before a restriction could have been durable for longer than the bound: what was durable by
+    `seen_at` had its say in the decision (law 2).
+    """
+    found = []
+    for look in looks:
+        for call in look.work.calls:
+            start_by = look.decided_at + STARTS_WITHIN_MS
+            if not call.obligation.restrictive:
+                start_by = min(start_by, look.seen_at + tools.permission_bound_ms)
+            found.append(Opened(look.entry, call, _item(look, call, tools), look.seen_at, start_by))
+    return found
+
+
+def _item(look: Look, call: Call, tools: Tools) -> Item:
+    """Open the identifiers: from here to the partner's answer they are in the clear, in memory alone."""
+    owed, record = call.obligation, look.record
+    assert record is not None  # a call is decided from a record
+    keys = {
+        name: open_key(tools.keyring, record.subject_ref, name, record.keys[name])
+        for name in {each.generation for each in call.identifiers}
+    }
+    identifiers = tuple(
+        Identifier(each.kind, open_identifier(keys[each.generation], record.subject_ref, each.kind, each.sealed))  # type: ignore[arg-type]  # admitted kinds only
+        for each in call.identifiers
+    )
+    return Item(
+        obligation_id=owed.obligation_id,
+        request_id=request_id(owed),
+        verb=owed.verb,
+        account=owed.account,
+        scope=owed.scope,
+        at=owed.appended_at,
+        deadline_at=owed.deadline_at,
+        reasons=owed.reasons,
+        identifiers=identifiers,
+    )

@@ -3,8 +3,10 @@
 import os
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
+from confluent_kafka.admin import AdminClient
 from msgspec import Struct
 
 from todoke.processors.reconcile import Recipient
@@ -20,6 +22,7 @@ from todoke.sinks.sender import Sender
 from . import keyfile
 from .desk import Desk, Place
 from .due import Due
+from .freshness import Freshness, Marks, ends
 from .index import Index
 from .intake import Intake
 from .keeper import KEPT, Keeper
@@ -112,6 +115,8 @@ def parts(settings: Settings, now: Callable[[], int] | None = None) -> Parts:
         random=os.urandom,
         largest_event=settings.worker.largest_event,
         stale_after_ms=settings.worker.stale_after_ms,
+        marks=Marks(view, settings.kafka.partitions * len(INTAKE)),
+        permission_bound_ms=settings.worker.permission_bound_ms,
     )
     return Parts(settings, tools, Due(view), sending, metrics)
 
@@ -119,8 +124,10 @@ def parts(settings: Settings, now: Callable[[], int] | None = None) -> Parts:
 def worker_runners(made: Parts) -> list[Runner]:
     """The consumers of a worker: intake, obligations, keeper."""
     settings, tools = made.settings, made.tools
-    intake = Intake(tools)
-    settling = Settling(tools, settings.worker.keep_ended_ms)
+    admin = AdminClient({"bootstrap.servers": settings.kafka.bootstrap, **settings.kafka.client})
+    freshness = Freshness(tools.marks, partial(ends, admin), tools.now)
+    intake = Intake(tools, freshness)
+    settling = Settling(tools, settings.worker.keep_ended_ms, made.due, settings.kafka.lane_partitions)
     keeper = Keeper(tools, made.due, settings.kafka.lane_partitions)
     return [
         Runner(
@@ -137,6 +144,7 @@ def worker_runners(made: Parts) -> list[Runner]:
             [made.topic(name) for name in INTAKE],
             intake,
             settings.worker.batch,
+            Hooks(idle=freshness.idle, moved=freshness.moved, end=freshness.end),
         ),
         Runner(
             "settling",

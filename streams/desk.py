@@ -7,39 +7,38 @@ dies leaves its subjects in the due-queue and its attempts in the told-state.
 import asyncio
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import redis
 from msgspec import Struct
+from msgspec.structs import replace
 
-from todoke.processors.keys import open_identifier, open_key
 from todoke.processors.plan import Cause, obligation
-from todoke.processors.reconcile import Call, Known, Recipient, Work, reconcile
+from todoke.processors.reconcile import Known, Recipient, reconcile, without_permissions
 from todoke.processors.retry import GiveUp, after
 from todoke.schemas.errors import NotCurrent, Rejected, Retry, Split
-from todoke.schemas.identity import Identifier
 from todoke.schemas.lanes import LaneState
 from todoke.schemas.obligations import ENDED
 from todoke.schemas.obligations import join as join_obligations
 from todoke.schemas.receipts import Evidence
-from todoke.schemas.record import SubjectRecord
-from todoke.sinks.base import Connector, Item, Outcome
+from todoke.sinks.base import Connector, Outcome
 from todoke.sinks.sender import Sender
 
-from .batches import Opened, cut
+from .batches import STARTS_WITHIN_MS, Ended, Look, Opened, cut, opened
 from .due import Due, Entry, Lane
-from .notes import Ending, Notes, Try, request_id
+from .notes import Ending, Notes, Try
 from .outbox import Letter
 from .tools import Tools
 from .view import join_with
 
 log = logging.getLogger(__name__)
 IDLE_S = 0.1
-WAIT_MS = {"record": 200, "obligation": 0, "registry": 1000, "deletion": 2000, "paused": 1000}
-STARTS_WITHIN_MS = 1000  # a decision older than this is made again before its call starts
+WAIT_MS = {"record": 200, "obligation": 0, "registry": 1000, "deletion": 2000, "paused": 1000, "intake": 1000}
+SOON_MS = 1000
 LONGEST_HOLD_MS = 30_000
 GATHER_S = 0.02
 AHEAD = 4
+HELD = frozenset({"intake", "rival"})
 OWN_REASONS = frozenset({"held", "overdue", "paused"})  # no fault of the partner: not counted, and tried again at once
 
 Again = dict[Entry, int]
@@ -53,25 +52,6 @@ class Place(Struct, frozen=True):
     sender: Sender
 
 
-class Look(Struct, frozen=True):
-    """What was found and decided for one wake-up."""
-
-    entry: Entry
-    record: SubjectRecord | None
-    work: Work
-
-
-class Ended(Struct, frozen=True):
-    """How one obligation's call ended. `final`: a person must look; `retry`: again later; `noted`: only written down."""
-
-    opened: Opened
-    tried: Try
-    ending: Ending
-    final: bool = False
-    retry: Retry | None = None
-    noted: bool = False
-
-
 class Desk:
     """Works off the due-queues of one partner's lanes."""
 
@@ -81,7 +61,7 @@ class Desk:
         self.partner = place.recipient.partner
         self.tools = tools
         self.due = due
-        self.notes = Notes(self.partner, tools.view, tools.codec, tools.keyring, tools.topic)
+        self.notes = Notes(place.recipient, tools.view, tools.codec, tools.keyring, tools.topic)
         self.lanes: tuple[Lane, ...] = ()
         self.woken = asyncio.Event()
         self.stopping = False
@@ -162,15 +142,16 @@ class Desk:
 
     async def _work(self, entries: Sequence[Entry]) -> None:
         """One round: everything that is due for `entries`, to its end."""
-        decided_at = self.tools.now()
-        looks = await asyncio.to_thread(self._look, entries, decided_at)
+        looks = await asyncio.to_thread(self._look, entries, self.tools.now())
         await asyncio.to_thread(self._close, looks)
-        wanted = [(look, call) for look in looks for call in look.work.calls]
-        opened = [Opened(look.entry, call, self._item(look, call)) for look, call in wanted if self._may(call)]
-        batches = list(cut(opened, self.place.connector, self.partner.limits))
-        tries = await asyncio.to_thread(self._begin, batches, decided_at)
+        wanted = opened(looks, self.tools)
+        batches = list(cut(filter(self._may, wanted), self.place.connector, self.partner.limits))
+        tries = await asyncio.to_thread(self._begin, batches)
         again: Again = {each.entry: self.tools.now() + WAIT_MS[each.work.wait] for each in looks if each.work.wait}
-        again |= {look.entry: self.tools.now() + WAIT_MS["paused"] for look, call in wanted if not self._may(call)}
+        again |= {each.entry: self.tools.now() + WAIT_MS["paused"] for each in wanted if not self._may(each)}
+        for each in looks:
+            if each.work.look_at:
+                again[each.entry] = min(again.get(each.entry, each.work.look_at), each.work.look_at)
         turns = {asyncio.create_task(self._turn(batch, theirs)) for batch, theirs in zip(batches, tries, strict=True)}
         while turns:
             # what has ended is written down together, but never waits for a call that takes its time
@@ -181,18 +162,19 @@ class Desk:
             answer = await asyncio.to_thread(self._end, [end for task in ended for end in task.result()])
             for entry, at in answer.items():
                 again[entry] = min(again.get(entry, at), at)
-        done = [each for each in entries if each not in again]
+        done = [entry for entry in entries if entry not in again]
         await asyncio.to_thread(self.due.settle, done)
         await asyncio.to_thread(self.due.defer, [(entry, at * 1000) for entry, at in again.items()])
 
-    def _may(self, call: Call) -> bool:
+    def _may(self, wanted: Opened) -> bool:
         """Whether people let such a call go out now."""
-        return self.ordered == "open" or (self.ordered == "restrictions" and call.obligation.restrictive)
+        return self.ordered == "open" or (self.ordered == "restrictions" and wanted.call.obligation.restrictive)
 
     def _look(self, entries: Sequence[Entry], at: int) -> list[Look]:
         """Load what a current view knows of each subject, and decide."""
         tools = self.tools
         tools.view.require_current(at, tools.stale_after_ms)
+        seen_at = tools.marks.oldest()  # before the records: whatever it speaks of is in them
         refs = [each.subject_ref for each in entries]
         records = tools.view.records.load([tools.view.records.cell(ref) for ref in refs])
         obligations = tools.view.obligations.all(refs)
@@ -200,7 +182,12 @@ class Desk:
         looks = []
         for place, entry in enumerate(entries):
             known = Known(records[place], tuple(obligations[place].values()), told[place])
-            looks.append(Look(entry, records[place], reconcile(known, self.place.recipient, tools.rules, at)))
+            work = reconcile(known, self.place.recipient, tools.rules, at)
+            if at + STARTS_WITHIN_MS > seen_at + tools.permission_bound_ms:
+                work = without_permissions(work, "intake")
+            for reason in {work.wait, "rival" if work.look_at else ""} & HELD:
+                tools.metrics.count("todoke_obligations_held_total", self.partner.name, reason)
+            looks.append(Look(entry, records[place], work, at, seen_at))
         return looks
 
     def _close(self, looks: Sequence[Look]) -> None:
@@ -209,6 +196,7 @@ class Desk:
         letters: list[Letter] = []
         for look in looks:
             work = look.work
+            letters += [self.notes.receipt(owed, "reopened", at, reason) for owed, reason in work.reopened]
             letters += [self.notes.settled(owed, grade, at) for owed, grade in work.settled]
             letters += [self.notes.receipt(owed, "superseded", at, by=by) for owed, by in work.superseded]
             letters += [
@@ -233,37 +221,12 @@ class Desk:
         topic = tools.topic("obligations")
         return [Letter(topic, each.obligation_id, tools.codec.encode(each)) for each in written.values()]
 
-    def _item(self, look: Look, call: Call) -> Item:
-        """Open the identifiers: from here to the partner's answer they are in the clear, in memory alone."""
-        owed, record = call.obligation, look.record
-        assert record is not None  # a call is decided from a record
-        keys = {
-            name: open_key(self.tools.keyring, record.subject_ref, name, record.keys[name])
-            for name in {each.generation for each in call.identifiers}
-        }
-        identifiers = tuple(
-            Identifier(each.kind, open_identifier(keys[each.generation], record.subject_ref, each.kind, each.sealed))  # type: ignore[arg-type]  # admitted kinds only
-            for each in call.identifiers
-        )
-        return Item(
-            obligation_id=owed.obligation_id,
-            request_id=request_id(owed),
-            verb=owed.verb,
-            account=owed.account,
-            scope=owed.scope,
-            at=owed.appended_at,
-            deadline_at=owed.deadline_at,
-            reasons=owed.reasons,
-            identifiers=identifiers,
-        )
-
-    def _begin(self, batches: Sequence[Sequence[Opened]], decided_at: int) -> list[list[Try]]:
+    def _begin(self, batches: Sequence[Sequence[Opened]]) -> list[list[Try]]:
         """Make every attempt of the round durable before the first call starts."""
-        started_at = self.tools.now()
-        ends_by = started_at + self.partner.limits.timeout_ms + STARTS_WITHIN_MS
+        started_at, limits = self.tools.now(), self.partner.limits
+        ends_by = started_at + STARTS_WITHIN_MS + limits.timeout_ms + limits.lingers_ms
         tries = [
-            [Try(each.call, self.tools.random(8).hex(), started_at, ends_by, decided_at) for each in batch]
-            for batch in batches
+            [Try(each.call, self.tools.random(8).hex(), started_at, ends_by) for each in batch] for batch in batches
         ]
         self.tools.outbox.send(self.notes.begun([each for theirs in tries for each in theirs], self.tools.random))
         return tries
@@ -276,7 +239,7 @@ class Desk:
     async def _call(self, batch: Sequence[Opened], tries: Sequence[Try]) -> list[Ended]:
         began = time.perf_counter()
         try:
-            outcomes = await self._exchange(batch, tries[0].decided_at)
+            outcomes = await self._exchange(batch)
         except Split as error:
             return await self._split(batch, tries, error)
         except Rejected as error:
@@ -297,19 +260,35 @@ class Desk:
             for opened, each, outcome in zip(batch, tries, outcomes, strict=True)
         ]
 
-    async def _exchange(self, batch: Sequence[Opened], decided_at: int) -> Sequence[Outcome]:
+    async def _exchange(self, batch: Sequence[Opened]) -> Sequence[Outcome]:
         now = self.tools.now()
         if now < self._held_until:
             raise Retry("held", 0, perhaps=False)
-        if now - decided_at > STARTS_WITHIN_MS:
-            # the turn came late, or this process slept: what was decided then may no longer hold
-            raise Retry("overdue", 0, perhaps=False)
-        if not all(self._may(each.call) for each in batch):
+        self._guard(batch)
+        if not all(map(self._may, batch)):
             raise Retry("paused", 0, perhaps=False)
         items = [each.item for each in batch]
         request = self.place.connector.request(items, now)
-        response = await self.place.sender.send(request, self.partner.limits.timeout_ms / 1000)
+        seconds = self.partner.limits.timeout_ms / 1000
+        moments: list[int] = []
+        try:
+            response = await self.place.sender.send(request, seconds, guard=lambda: moments.append(self._guard(batch)))
+        finally:
+            permitted = [each.seen_at for each in batch if not each.call.obligation.restrictive]
+            if moments and permitted:
+                seen = (moments[-1] - min(permitted)) / 1000
+                self.tools.metrics.observe("todoke_permission_seen_seconds", seen, self.partner.name)
         return self.place.connector.verdict(items, response)
+
+    def _guard(self, batch: Sequence[Opened]) -> int:
+        """The time; raises when it is too late to start: the turn came late, or the connection, or this process slept.
+
+        What was decided then may no longer hold, so it is decided again.
+        """
+        now = self.tools.now()
+        if now > min(each.start_by for each in batch):
+            raise Retry("overdue", 0, perhaps=False)
+        return now
 
     def _postponed(self, batch: Sequence[Opened], tries: Sequence[Try], error: Retry) -> list[Ended]:
         """Not now: the whole desk waits a little, the entries longer, each by its own count of failures."""
@@ -333,16 +312,42 @@ class Desk:
         await asyncio.to_thread(self._end, ended)
         middle = len(batch) // 2
         found: list[Ended] = []
-        for half in (batch[:middle], batch[middle:]):
-            (again,) = await asyncio.to_thread(self._begin, [half], self.tools.now())
-            found += await self._call(half, again)
+        for half, tried in ((batch[:middle], tries[:middle]), (batch[middle:], tries[middle:])):
+            # the first call has taken its time, so each half is decided afresh
+            still = await asyncio.to_thread(self._still, half)
+            (again,) = await asyncio.to_thread(self._begin, [still])
+            found += await self._call(still, again) if still else []
+            left = {each.call.obligation.obligation_id for each in still}
+            late = Retry("overdue", 0, perhaps=False)
+            pairs = [each for each in zip(half, tried, strict=True) if each[0].item.obligation_id not in left]
+            found += [Ended(opened, each, ending, retry=late) for opened, each in pairs]
         return found
+
+    def _still(self, batch: Sequence[Opened]) -> list[Opened]:
+        """What is still to be called of a batch, decided now."""
+        names = {each.item.obligation_id for each in batch}
+        try:
+            looks = self._look(list(dict.fromkeys(each.entry for each in batch)), self.tools.now())
+        except NotCurrent:
+            return []
+        return [each for each in opened(looks, self.tools) if each.item.obligation_id in names]
 
     def _end(self, ended: Sequence[Ended]) -> Again:
         """Write down how calls ended; a final no is given up, for a person to look at. When to look at which again."""
         at = self.tools.now()
-        letters = self.notes.ended([(each.tried, each.ending) for each in ended], self.tools.random)
+        # one that overran its time is a possibility again: somebody looks at it, though we die before the wake below
+        late = [each for each in ended if each.ending.ended_at > each.tried.ends_by]
+        self._hasten(late)
+        letters, overtaken = self.notes.ended([(each.tried, each.ending) for each in ended], self.tools.random)
+        self.tools.outbox.send(letters)
+        letters = []
+        # after a permission the record is read again, and after whatever a rival may have followed
+        self._hasten(each for each in ended if not each.opened.call.obligation.restrictive)
+        self.due.wake(_urgent(late, at))
         again: Again = {}
+        for each in ended:
+            if clear := overtaken.get(each.tried.attempt):
+                again[each.opened.entry] = max(at, clear)
         failed = [each for each in ended if self._failed(each)]
         counts = dict(zip(map(id, failed), self.due.failed([each.opened.entry for each in failed]), strict=True))
         for each in ended:
@@ -353,13 +358,17 @@ class Desk:
                 if isinstance(later, GiveUp):
                     reason = later.reason
                 else:
-                    again[each.opened.entry] = later.at
+                    again[each.opened.entry] = min(later.at, again.get(each.opened.entry, later.at))
                     continue
             if each.final or each.retry or self._failed(each):
                 letters += self.notes.given_up(owed, reason, at)
                 self.tools.metrics.count("todoke_letters_total", "delivery", reason)
         self.tools.outbox.send(letters)
         return again
+
+    def _hasten(self, ended: Iterable[Ended]) -> None:
+        """Have the subjects looked at again soon, whoever has their lane now."""
+        self.due.hasten(_urgent(ended, self.tools.now() + SOON_MS))
 
     def _failed(self, each: Ended) -> bool:
         """Whether to come back: the partner could not, or gave weaker evidence than counts as done."""
@@ -375,3 +384,7 @@ class Desk:
         metrics.count("todoke_calls_total", name, outcome)
         metrics.observe("todoke_call_seconds", time.perf_counter() - began, name)
         metrics.observe("todoke_call_items", len(batch), name)
+
+
+def _urgent(ended: Iterable[Ended], at: int) -> list[Entry]:
+    return [replace(each.opened.entry, restrictive=True, due_at=at * 1000) for each in ended]

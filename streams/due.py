@@ -67,6 +67,14 @@ class Due:
             pipeline.zadd(self._key(each.lane, restrictive=each.restrictive), {each.subject_ref: each.due_at})
         pipeline.execute()
 
+    def hasten(self, entries: Iterable[Entry]) -> None:
+        """Make subjects due at the entries' times at the latest: who is due earlier stays so."""
+        pipeline = self.view.client.pipeline(transaction=False)
+        for each in entries:
+            key = self._key(each.lane, restrictive=each.restrictive)
+            pipeline.zadd(key, {each.subject_ref: each.due_at}, lt=True)
+        pipeline.execute()
+
     def pull(self, lanes: Sequence[Lane], limit: int, now: int) -> list[Entry]:
         """Up to `limit` entries due at `now` (µs), the restrictive ones of all lanes before any other."""
         found: list[Entry] = []

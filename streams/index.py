@@ -87,6 +87,7 @@ class Index:
                 pipeline.zadd(self.view.key("ended"), {member: each.ended_at})
             else:
                 pipeline.zadd(standing, {member: each.appended_at})
+                pipeline.zrem(self.view.key("ended"), member)  # it may have been opened again
                 pipeline.sadd(self.view.key("recipients"), each.partner)
                 if each.verb == "delete":
                     pipeline.zadd(self.view.key("deletes"), {member: each.deadline_at})

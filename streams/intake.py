@@ -34,6 +34,7 @@ from todoke.schemas.record import HELD, SubjectRecord
 from todoke.schemas.record import join as join_records
 
 from . import registry
+from .freshness import Freshness
 from .letters import Bad, Letters, Merged, Taken, first_appended
 from .metrics import kind
 from .tools import Tools
@@ -46,9 +47,10 @@ ROWS = UUID("0c1c5f6e-2f52-5b0e-8f0a-7c1b61d6a9b4")
 class Intake:
     """Works off batches of intake messages."""
 
-    def __init__(self, tools: Tools) -> None:
-        """See `Tools`."""
+    def __init__(self, tools: Tools, freshness: Freshness) -> None:
+        """`freshness` hears of every batch that is done, so that desks know how far the view can be trusted."""
         self.tools = tools
+        self.freshness = freshness
         self.letters = Letters(tools)
         self.names = {tools.topic(name): name for name in INTAKE}
         self.consulted = {each.name: consulted(each, tools.rules.policy) for each in tools.rules.registry.partners}
@@ -78,6 +80,7 @@ class Intake:
         for each in outcomes:
             tools.metrics.outcome(each.topic, each.outcome, each.reason)
         self._alarm(merged)
+        self.freshness.done(messages)
 
     def _alarm(self, merged: Iterable[Merged]) -> None:
         """Data given although a restriction stood is a breach in the making (correctness, 21)."""

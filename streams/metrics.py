@@ -26,6 +26,9 @@ Name = Literal[
     "todoke_obligations_oldest_timestamp_seconds",
     "todoke_obligations_created_total",
     "todoke_obligations_ended_total",
+    "todoke_obligations_reopened_total",
+    "todoke_permission_seen_seconds",
+    "todoke_obligations_held_total",
     "todoke_due_entries",
     "todoke_lane_held",
     "todoke_view_current",
@@ -60,6 +63,21 @@ METRICS: dict[Name, tuple[type[MetricWrapperBase], tuple[str, ...], str]] = {
     ),
     "todoke_obligations_created_total": (Counter, ("partner", "kind"), "Obligations created."),
     "todoke_obligations_ended_total": (Counter, ("partner", "state"), "Obligations that ended, by how."),
+    "todoke_obligations_reopened_total": (
+        Counter,
+        ("partner", "reason"),
+        "Obligations that had ended and were opened again.",
+    ),
+    "todoke_permission_seen_seconds": (
+        Histogram,
+        ("partner",),
+        "When a permissive call starts: since when a restriction could be durable and not known.",
+    ),
+    "todoke_obligations_held_total": (
+        Counter,
+        ("partner", "reason"),
+        "Looks at an obligation that wasn't told then: a permission by `intake`, either by `rival` calls.",
+    ),
     "todoke_due_entries": (Gauge, ("partner",), "Subjects in this process's due-queues, due or waiting."),
     "todoke_lane_held": (
         Gauge,

@@ -8,13 +8,14 @@ from uuid import UUID, uuid5
 
 import msgspec
 from msgspec import Struct
+from msgspec.structs import replace
 
+from todoke.processors.fence import NAMED_BY, clear_from
 from todoke.processors.keys import Keyring, Random, seal_for_log
-from todoke.processors.reconcile import Call
+from todoke.processors.reconcile import Call, Recipient
 from todoke.schemas.codec import Codec
 from todoke.schemas.events import DeadLetter, LogRow
 from todoke.schemas.obligations import Obligation
-from todoke.schemas.partners import Partner
 from todoke.schemas.receipts import Evidence, Receipt, ReceiptKind
 from todoke.schemas.told import Attempt, Told, note
 
@@ -25,18 +26,17 @@ NOTES = UUID("9a4fd0c5-3a67-5a2b-a6ce-5f4d6f2b8e11")
 
 
 class Try(Struct, frozen=True):
-    """One call for one obligation: its attempt's name, when it was decided and started, and by when it has ended."""
+    """One call for one obligation: its attempt's name, when it was noted, and by when it has ended."""
 
     call: Call
     attempt: str
     started_at: int
     ends_by: int
-    decided_at: int
 
 
 def request_id(owed: Obligation) -> str:
     """The id that the partner sees: the same for every try of the same generation (correctness, 10)."""
-    return str(uuid5(NOTES, f"{owed.obligation_id}\x1f{max(owed.generation, 1)}"))
+    return str(uuid5(NOTES, f"{owed.obligation_id}\x1f{owed.round}"))
 
 
 class Ending(Struct, frozen=True):
@@ -49,14 +49,32 @@ class Ending(Struct, frozen=True):
     refused: bool = False
 
 
+RUNNING = Ending(0, Evidence.none)
+
+
+def _attempt(tried: Try, end: Ending = RUNNING) -> Attempt:
+    owed = tried.call.obligation
+    return Attempt(
+        tried.call.effect,
+        tried.started_at,
+        tried.ends_by,
+        end.ended_at,
+        end.grade,
+        end.refused,
+        owed.obligation_id[:NAMED_BY],
+        owed.round,
+    )
+
+
 class Notes:
     """Writes for one partner."""
 
     def __init__(
-        self, partner: Partner, view: View, codec: Codec, keyring: Keyring, topic: Callable[[str], str]
+        self, recipient: Recipient, view: View, codec: Codec, keyring: Keyring, topic: Callable[[str], str]
     ) -> None:
         """Everything is sealed or keyed: no note holds an identifier."""
-        self.partner = partner
+        self.partner = recipient.partner
+        self.permissive = recipient.permissive
         self.view = view
         self.codec = codec
         self.keyring = keyring
@@ -72,30 +90,39 @@ class Notes:
 
     def begun(self, tries: Sequence[Try], random: Random) -> list[Letter]:
         """Note in the view that the partner may from now on hold each effect, and make the letters that say so."""
-        attempts = {each.attempt: Attempt(each.call.effect, each.started_at, each.ends_by) for each in tries}
-        letters = self._tell(tries, attempts)
+        letters, _ = self._tell(tries, {each.attempt: _attempt(each) for each in tries})
         for each in tries:
             owed = each.call.obligation
             letters.append(self._receipt(owed, "attempting", Ending(each.started_at, Evidence.none), each.attempt))
             letters.append(self._row("delivery-intent", each, each.started_at, {}, random))
         return letters
 
-    def ended(self, endings: Sequence[tuple[Try, Ending]], random: Random) -> list[Letter]:
-        """Note in the view how each call ended, and make the letters that say so."""
-        attempts = {
-            each.attempt: Attempt(each.call.effect, each.started_at, each.ends_by, end.ended_at, end.grade, end.refused)
-            for each, end in endings
-        }
-        letters = self._tell([each for each, _ in endings], attempts)
+    def ended(self, endings: Sequence[tuple[Try, Ending]], random: Random) -> tuple[list[Letter], dict[str, int]]:
+        """Note in the view how each call ended, and make the letters that say so.
+
+        Also returns, by attempt, from when on a call comes after every rival, for those that didn't. The evidence of
+        such a call is noted, but a new generation has begun before it, in which it closes nothing.
+        """
+        attempts = {each.attempt: _attempt(each, end) for each, end in endings}
+        letters, told = self._tell([each for each, _ in endings], attempts)
+        overtaken = {}
         for each, end in endings:
-            letters.append(self._receipt(each.call.obligation, "ended", end, each.attempt))
+            owed = each.call.obligation
+            held = [told[self._cell(owed, *place)] for place in self.places(each.call)]
+            clear = clear_from(held, each.call.effect, self.permissive)
+            if clear > each.started_at:
+                overtaken[each.attempt] = clear
+                if end.grade >= Evidence.accepted:
+                    later = replace(owed, generation=owed.round + 1)
+                    letters.append(self._receipt(later, "reopened", Ending(end.ended_at, 0, reason="overtaken")))
+            letters.append(self._receipt(owed, "ended", end, each.attempt))
             facts = {"grade": end.grade, "reason": end.reason, "reference": end.reference}
             letters.append(self._row("delivery-outcome", each, end.ended_at, facts, random))
-        return letters
+        return letters, overtaken
 
     def given_up(self, obligation: Obligation, reason: str, at: int) -> list[Letter]:
         """The obligation stays open and blocked, with a dead letter by which a person can have it tried again."""
-        name = f"{obligation.obligation_id}/{max(obligation.generation, 1)}"
+        name = f"{obligation.obligation_id}/{obligation.round}"
         letter = DeadLetter(
             letter_id=name,
             kind="delivery",
@@ -123,14 +150,17 @@ class Notes:
             scopes += [one for each in self.partner.accounts if each.name == owed.account for one in each.scopes]
         return [(scope, each.alias) for scope in dict.fromkeys(scopes) for each in call.identifiers]
 
-    def _tell(self, tries: Iterable[Try], attempts: dict[str, Attempt]) -> list[Letter]:
-        """Join the attempts into the told-state of every place they speak of."""
+    def _cell(self, owed: Obligation, scope: str, alias: str) -> Cell:
+        return self.view.told.cell(owed.subject_ref, f"{self.partner.name}|{owed.account}|{scope}|{alias}")
+
+    def _tell(self, tries: Iterable[Try], attempts: dict[str, Attempt]) -> tuple[list[Letter], dict[Cell, Told]]:
+        """Join the attempts into the told-state of every place they speak of, and say what it holds then."""
         news: dict[Cell, list[tuple[str, Told]]] = {}
         for each in tries:
             owed = each.call.obligation
             for scope, alias in self.places(each.call):
                 blank = Told(owed.subject_ref, self.partner.name, owed.account, scope, alias)
-                news.setdefault(self.view.told.cell(owed.subject_ref, blank.key), []).append((each.attempt, blank))
+                news.setdefault(self._cell(owed, scope, alias), []).append((each.attempt, blank))
 
         def change(cell: Cell, held: Told | None) -> Told:
             told = held or news[cell][0][1]
@@ -139,11 +169,13 @@ class Notes:
             return told
 
         written = self.view.told.update(news, change)
-        topic = self.topic("told")
-        return [Letter(topic, f"{each.subject_ref}|{each.key}", self.codec.encode(each)) for each in written.values()]
+        topic, codec = self.topic("told"), self.codec
+        letters = [Letter(topic, f"{each.subject_ref}|{each.key}", codec.encode(each)) for each in written.values()]
+        return letters, written
 
     def _receipt(self, owed: Obligation, kind: ReceiptKind, end: Ending, attempt: str = "") -> Letter:
-        parts = (owed.obligation_id, kind, attempt, str(end.grade), end.reason, end.reference, str(end.ended_at))
+        about = (owed.obligation_id, kind, attempt, str(end.grade), end.reason, end.reference, str(end.ended_at))
+        parts = (*about, str(owed.round)) if owed.round > 1 else about
         receipt = Receipt(
             receipt_id=str(uuid5(NOTES, "\x1f".join(parts))),
             obligation_id=owed.obligation_id,
@@ -155,7 +187,7 @@ class Notes:
             kind=kind,
             at=end.ended_at,
             attempt=attempt,
-            generation=max(owed.generation, 1),
+            generation=owed.round,
             grade=end.grade,
             reason=end.reason,
             reference=end.reference,

@@ -15,6 +15,8 @@ from msgspec import Struct, field
 
 from todoke.schemas.errors import Misconfigured
 
+LEAST_BOUND_MS = 2_000  # marks of the intake are renewed twice a second, and a call has a second to start
+
 
 class Kafka(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The cluster. `client` is handed to librdkafka: SASL, TLS and all else that it knows.
@@ -65,6 +67,7 @@ class Worker(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     keep_outcomes_ms: int = 90 * 86_400_000
     keep_ended_ms: int = 30 * 86_400_000
     stale_after_ms: int = 60_000
+    permission_bound_ms: int = 5_000
 
 
 class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -112,10 +115,14 @@ def load(environ: Mapping[str, str] | None = None, path: Path | None = None) -> 
             _number(tree, variable, environ[variable])
     _reveal(tree.get("kafka", {}).get("client", {}), environ)
     try:
-        return msgspec.convert(tree, Settings)
+        found = msgspec.convert(tree, Settings)
     except msgspec.ValidationError as error:
         where = path or "environment"
         raise Misconfigured(f"{where}: {error}: see docs/settings.md for every key") from None
+    if found.worker.permission_bound_ms < LEAST_BOUND_MS:
+        fix = f"give it {LEAST_BOUND_MS} at least, or no permission is ever told"
+        raise Misconfigured(f"worker.permission_bound_ms: {found.worker.permission_bound_ms}: {fix}")
+    return found
 
 
 def _reveal(client: dict[str, Any], environ: Mapping[str, str]) -> None:

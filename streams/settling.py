@@ -13,6 +13,7 @@ from todoke.schemas.obligations import ENDED, Obligation, settle
 from todoke.schemas.receipts import Receipt
 from todoke.schemas.record import ERASED, SubjectRecord, contains
 
+from .due import Due, entries
 from .keeper import SUBJECT_HEADER
 from .metrics import kind
 from .outbox import Letter
@@ -27,10 +28,15 @@ ON_ITS_WAY_MS = 600_000
 class Settling:
     """Applies receipts to obligations, and shreds who asked to be deleted once every partner has evidence."""
 
-    def __init__(self, tools: Tools, keep_ended_ms: int) -> None:
-        """Ended obligations are forgotten, with a tombstone, after `keep_ended_ms`."""
+    def __init__(self, tools: Tools, keep_ended_ms: int, due: Due, lane_partitions: int) -> None:
+        """Ended obligations are forgotten, with a tombstone, after `keep_ended_ms`.
+
+        `lane_partitions` is how many partitions a lane has, to find the due-queue of a subject.
+        """
         self.tools = tools
         self.keep_ended_ms = keep_ended_ms
+        self.due = due
+        self.lane_partitions = lane_partitions
         self.swept_at = 0
 
     def __call__(self, messages: Sequence[Message]) -> None:
@@ -55,6 +61,9 @@ class Settling:
         if any(not self._forgotten(by_cell[cell]) for cell in lost):
             raise Retry("view: a receipt names an obligation that the view does not hold yet")
         tools.index.track(written.values())
+        # whoever opened it again may have died before it was looked at
+        reopened = [each for cell, each in written.items() if _opened_again(by_cell[cell], each)]
+        self.due.wake(entries(reopened, self.lane_partitions, tools.now() * 1000))
         deleted = {each.subject_ref for each in written.values() if each.verb == "delete" and each.state in ENDED}
         topic, codec = tools.topic("obligations"), tools.codec
         letters = [Letter(topic, each.obligation_id, codec.encode(each)) for each in written.values()]
@@ -159,5 +168,11 @@ class Settling:
                 seconds = max(0, at - after.appended_at) / 1000
                 self.tools.metrics.observe("todoke_propagation_seconds", seconds, after.partner, label, name)
                 self.tools.metrics.count("todoke_receipts_total", after.partner, label, name)
+        if before is not None and before.state in ENDED and after.state not in ENDED:
+            self.tools.metrics.count("todoke_obligations_reopened_total", after.partner, after.reopened)
         if after.state in ENDED and (before is None or before.state not in ENDED):
             self.tools.metrics.count("todoke_obligations_ended_total", after.partner, after.state)
+
+
+def _opened_again(receipts: Iterable[Receipt], owed: Obligation) -> bool:
+    return owed.state not in ENDED and any(each.kind == "reopened" for each in receipts)

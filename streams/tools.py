@@ -8,6 +8,7 @@ from todoke.processors.keys import Keyring, Random
 from todoke.schemas.codec import Codec
 from todoke.schemas.partners import Rules
 
+from .freshness import Marks
 from .index import Index
 from .metrics import Metrics
 from .outbox import Outbox
@@ -16,7 +17,11 @@ from .view import View
 
 
 class Tools(Struct, frozen=True):
-    """What the batch works with, built once by the composition root. `now` is the clock, in ms."""
+    """What the batch works with, built once by the composition root. `now` is the clock, in ms.
+
+    No permissive call starts later than `permission_bound_ms` after a restriction was durable, so far as `marks` of the
+    intake can tell: see `freshness`.
+    """
 
     view: View
     index: Index
@@ -31,3 +36,5 @@ class Tools(Struct, frozen=True):
     random: Random
     largest_event: int
     stale_after_ms: int
+    marks: Marks
+    permission_bound_ms: int

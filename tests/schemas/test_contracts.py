@@ -153,11 +153,11 @@ def test_a_change_makes_a_version_with_an_id_of_its_own(copy: Path) -> None:
         (copy / path).write_bytes(text)
 
     locked = contracts.lock(copy)["Told"]
-    assert sorted(written) == ["avro/history/Told.2.avsc", "ids.lock.json"]
-    assert locked[2].id == max(each.id for each in _all(contracts.lock(HERE))) + 1
+    assert sorted(written) == ["avro/history/Told.3.avsc", "ids.lock.json"]
+    assert locked[max(locked)].id == max(each.id for each in _all(contracts.lock(HERE))) + 1
     assert locked[1] == contracts.lock(HERE)["Told"][1]
     assert contracts.renewal(copy) == {}
-    assert contracts.ids(contracts.lock(copy))["Told"] == locked[2].id
+    assert contracts.ids(contracts.lock(copy))["Told"] == locked[max(locked)].id
 
 
 def _all(locked: contracts.Lock) -> list[contracts.Locked]:

@@ -42,7 +42,17 @@ ATS = st.integers(20, 26)
 GRADES = st.integers(0, 4)
 RECEIPTS = st.one_of(
     st.builds(made, st.just("attempting"), ATS, generation=st.integers(1, 3)),
-    st.builds(made, st.sampled_from(["ended", "settled"]), ATS, grade=GRADES, reason=st.sampled_from(["", "refused"])),
+    st.builds(
+        made, st.just("reopened"), ATS, generation=st.integers(1, 3), reason=st.sampled_from(["overtaken", "late"])
+    ),
+    st.builds(
+        made,
+        st.sampled_from(["ended", "settled"]),
+        ATS,
+        generation=st.integers(0, 3),
+        grade=GRADES,
+        reason=st.sampled_from(["", "refused"]),
+    ),
     st.builds(made, st.just("superseded"), ATS, reference=st.sampled_from(["newer", "newest"])),
     st.builds(made, st.sampled_from(["blocked", "given-up"]), ATS, reason=st.sampled_from(["unreachable", "gone"])),
     st.builds(
@@ -76,11 +86,17 @@ def after(receipts: list[Receipt], owed: Obligation = OWED) -> Obligation:
 
 def expected_state(receipts: list[Receipt]) -> State:
     """The state, from the receipts as a set."""
-    if any(each.grade >= Evidence.processed for each in receipts if each.kind in ("ended", "settled")):
+    evidence = [each for each in receipts if each.kind in ("ended", "settled")]
+    tried = [each for each in receipts if each.kind in ("attempting", "reopened")]
+    last = max([1, *(each.generation for each in evidence + tried)])
+    if any(each.grade >= Evidence.processed and max(each.generation, 1) == last for each in evidence):
         return "done"
+    begun = max((each.at for each in tried if each.kind == "reopened" and each.generation == last), default=0)
     ends = [(each.at, each.reason) for each in receipts if each.kind == "person" and each.reason != "assigned"]
-    if ends:
-        return "closed" if max(ends)[1] == "closed" else "waived"
+    if ends and max(ends)[1] == "waived":
+        return "waived"
+    if ends and max(ends)[0] >= begun:
+        return "closed"
     if any(each.kind == "superseded" for each in receipts):
         return "superseded"
     blocks = [each.at for each in receipts if each.kind in ("blocked", "given-up")]
@@ -106,10 +122,18 @@ def test_an_obligation_is_in_exactly_the_state_that_its_receipts_say(receipts: l
 
 
 @given(SEEN, RECEIPTS)
-def test_what_has_ended_stays_ended(receipts: list[Receipt], another: Receipt) -> None:
-    settled = after(receipts)
+def test_what_has_ended_stays_ended_until_another_generation_begins(receipts: list[Receipt], another: Receipt) -> None:
+    before, settled = after(receipts), after([*receipts, another])
 
-    assert settled.state not in ENDED or settle(settled, another).state in ENDED
+    assert (
+        before.state not in ENDED
+        or settled.state in ENDED
+        or (settled.round, settled.reopened_at)
+        > (
+            before.round,
+            before.reopened_at,
+        )
+    )
 
 
 @given(SEEN, SEEN, SEEN)
@@ -184,6 +208,43 @@ def test_a_block_ends_with_acceptance_and_not_with_an_attempt() -> None:
 )
 def test_all_verbs_but_grant_take_a_permission_away(verb: Verb, restrictive: bool) -> None:
     assert replace(OWED, verb=verb).restrictive == restrictive
+
+
+def test_a_failure_after_it_was_done_begins_a_generation_that_needs_evidence_of_its_own() -> None:
+    done = after([made("attempting", 20, generation=1), made("ended", 21, generation=1, grade=Evidence.processed)])
+
+    again = settle(done, made("reopened", 30, generation=2, reason="failed-late"))
+
+    assert (again.state, again.grade, again.reopened, again.reopened_at) == ("open", Evidence.none, "failed-late", 30)
+    assert settle(again, made("ended", 31, generation=1, grade=Evidence.confirmed)).state == "open"
+    assert settle(again, made("ended", 32, generation=2, grade=Evidence.processed)).state == "done"
+
+
+def test_evidence_that_was_overtaken_closes_nothing_though_it_comes_before_the_word_of_that() -> None:
+    overtaken, evidence = made("reopened", 25, generation=2), made("ended", 25, generation=1, grade=Evidence.confirmed)
+
+    assert after([overtaken, evidence]) == after([evidence, overtaken])
+    assert after([overtaken, evidence]).state == "open"
+
+
+def test_a_late_attempt_of_an_earlier_generation_brings_nothing_back() -> None:
+    owed = after([made("reopened", 25, generation=3), made("attempting", 26, generation=2)])
+
+    assert (owed.generation, owed.reopened_at) == (3, 25)
+
+
+@pytest.mark.parametrize(("act", "state"), [("closed", "open"), ("waived", "waived")])
+def test_what_was_closed_outside_is_opened_again_and_what_was_waived_is_not(act: str, state: State) -> None:
+    ended = after([made("person", 20, reason=act, by="amy")])
+
+    assert settle(ended, made("reopened", 21, generation=2)).state == state
+    assert settle(settle(ended, made("reopened", 21, generation=2)), made("person", 22, reason=act)).state == act
+
+
+def test_a_waiver_does_not_come_back_by_opening_what_was_closed_after_it() -> None:
+    receipts = [made("person", 20, reason="waived"), made("person", 21, reason="closed")]
+
+    assert after([*receipts, made("reopened", 22, generation=2)]).state == "open"
 
 
 def test_two_obligations_do_not_join() -> None:

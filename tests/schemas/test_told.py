@@ -19,7 +19,7 @@ class Exchange(Struct, frozen=True):
     """One real call: what we did and saw, and what the partner really did.
 
     It runs from `started_at` for `took` ms; our patience ends after `patience` ms, and nothing of the call happens after
-    that. `applied_after` is when the partner took it in, None for never. `seen` is what we learn of the end: its grade,
+    that, unless our process was stopped: such a call is seen to end, but `took` longer. `applied_after` is when the partner took it in, None for never. `seen` is what we learn of the end: its grade,
     or that it was refused, or nothing at all since the answer, or our own process, was lost.
     """
 
@@ -51,15 +51,15 @@ class Exchange(Struct, frozen=True):
 
 
 @st.composite
-def exchanges(draw: st.DrawFn) -> list[Exchange]:
-    """Calls in any interleaving: overlapping, in one ms, accepted, refused, ambiguous, lost."""
+def exchanges(draw: st.DrawFn, *, stopped: bool = False) -> list[Exchange]:
+    """Calls in any interleaving: overlapping, in one ms, accepted, refused, ambiguous, lost, or stopped on the way."""
     found = []
     for number in range(draw(st.integers(1, 6))):
         patience = draw(st.integers(0, 6))
-        took = draw(st.integers(0, patience))
         seen = draw(st.sampled_from(["lost", "unknown", "refused", "accepted", "processed"]))
+        took = draw(st.integers(0, patience + (9 if stopped and seen != "lost" else 0)))
         inside = st.integers(0, took)
-        late = st.integers(0, patience if seen == "lost" else took)
+        late = st.integers(0, patience if seen == "lost" else max(took, patience))
         applied = {"refused": st.none(), "accepted": inside, "processed": inside}.get(seen, st.none() | late)
         found.append(
             Exchange(
@@ -88,7 +88,7 @@ def told(attempts: dict[str, Attempt]) -> Told:
     return found
 
 
-@given(exchanges())
+@given(exchanges(stopped=True))
 @settings(max_examples=300)
 def test_what_the_partner_was_left_with_is_always_among_the_possibilities(calls: list[Exchange]) -> None:
     known = told({each.name: each.begun for each in calls} | {each.name: each.known for each in calls})
@@ -111,7 +111,7 @@ def test_at_every_moment_what_calls_under_way_may_still_do_is_among_the_possibil
     assert real_ends(begun) <= possibilities(known)
 
 
-@given(exchanges(), st.sampled_from(["granted", "withdrawn"]), st.integers(1, 3))
+@given(exchanges(stopped=True), st.sampled_from(["granted", "withdrawn"]), st.integers(1, 3))
 @settings(max_examples=300)
 def test_what_is_surely_told_is_what_the_partner_was_left_with(calls: list[Exchange], effect: str, rung: int) -> None:
     known = told({each.name: each.known for each in calls})
@@ -133,7 +133,7 @@ def test_who_calls_again_after_everything_has_ended_and_is_accepted_can_be_sure(
     assert known.attempts == {"last": last}
 
 
-@given(exchanges(), st.data())
+@given(exchanges(stopped=True), st.data())
 def test_replicas_and_late_news_join_whatever_the_order_the_copies_and_the_brackets(
     calls: list[Exchange], data: st.DataObject
 ) -> None:
@@ -179,10 +179,30 @@ def test_a_refused_call_may_be_tried_again_under_its_name() -> None:
     ("ended_at", "left"), [(19, {"withdrawn"}), (20, {"granted", "withdrawn"}), (0, {"granted", "withdrawn"})]
 )
 def test_within_one_millisecond_and_while_running_both_stay_possible(ended_at: int, left: set[str]) -> None:
-    granted = attempt("granted", 12, ended_at=ended_at, grade=Evidence.sent)
+    granted = attempt("granted", 12, ended_at=ended_at, grade=Evidence.accepted if ended_at else Evidence.none)
     withdrawn = attempt("withdrawn", 20, ended_at=21, grade=Evidence.accepted)
 
     assert possibilities(told({"a": granted, "b": withdrawn})) == left
+
+
+@pytest.mark.parametrize(("started_at", "left"), [(22, {"granted", "withdrawn"}), (23, {"withdrawn"})])
+def test_an_answer_that_never_came_leaves_the_partner_all_the_time_that_it_may_take(
+    started_at: int, left: set[str]
+) -> None:
+    granted = attempt("granted", 12, ended_at=15, grade=Evidence.sent)
+    withdrawn = attempt("withdrawn", started_at, ended_at=started_at + 1, grade=Evidence.accepted)
+
+    assert possibilities(told({"a": granted, "b": withdrawn})) == left
+
+
+def test_a_call_that_was_stopped_and_went_on_is_a_possibility_again() -> None:
+    stopped, withdrawn = attempt("granted", 1), attempt("withdrawn", 20, ended_at=21, grade=Evidence.accepted)
+    known = told({"a": stopped, "b": withdrawn})
+    assert possibilities(known) == {"withdrawn"}
+
+    woken = note(known, "a", replace(stopped, ended_at=40, grade=Evidence.accepted))
+
+    assert possibilities(woken) == {"granted", "withdrawn"}
 
 
 def test_a_call_of_unknown_end_has_timed_out_before_a_later_one_may_replace_it() -> None:
