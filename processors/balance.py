@@ -67,9 +67,10 @@ def balance(snapshot: Snapshot, rules: Rules, at: int) -> Balance:
         for ref, record in snapshot.records.items()
         for demand in demands(record, rules, at)
     }
-    graded: dict[str, int] = {}
-    for receipt in snapshot.receipts:
-        graded[receipt.obligation_id] = max(graded.get(receipt.obligation_id, 0), receipt.grade)
+    graded: dict[tuple[str, int], int] = {}
+    for receipt in snapshot.receipts:  # evidence of an earlier generation proves nothing in a later one
+        place = (receipt.obligation_id, max(receipt.generation, 1))
+        graded[place] = max(graded.get(place, 0), receipt.grade)
     partners: dict[str, Counter[str]] = {}
     for each in obligations.values():
         partners.setdefault(each.partner, Counter())[each.state] += 1
@@ -88,7 +89,7 @@ def balance(snapshot: Snapshot, rules: Rules, at: int) -> Balance:
                 for each in obligations.values()
                 if each.state == "done"
                 and each.ended_at > at - RECEIPTS_KEPT_MS
-                and graded.get(each.obligation_id, 0) < each.done_at_grade
+                and graded.get((each.obligation_id, each.round), 0) < each.done_at_grade
             )
         ),
         partners={name: dict(counts) for name, counts in sorted(partners.items())},

@@ -250,6 +250,7 @@ def _act(name: str, text: str) -> Callable[..., None]:
 _act("assign", "Give an obligation to somebody (--by).")
 _act("close", "Close an obligation that was met outside Todoke.")
 _act("waive", "Waive an obligation that no longer has to be met.")
+_act("reopen", "Open an obligation again that the partner says has failed after all; it is told anew.")
 
 
 @obligations.command("wake")

@@ -115,6 +115,11 @@ class Index:
             for member, _ in self.view.client.zscan_iter(self.view.key("standing", name)):
                 yield _pair(member)
 
+    def all_ended(self) -> Iterator[tuple[str, str]]:
+        """Every (subject, obligation) that has ended and is not forgotten yet."""
+        for member, _ in self.view.client.zscan_iter(self.view.key("ended")):
+            yield _pair(member)
+
     def oldest(self, partner: str, limit: int) -> list[tuple[str, str]]:
         """The (subject, obligation) that have stood longest at a partner."""
         rows = self.view.client.zrange(self.view.key("standing", partner), 0, limit - 1)

@@ -11,6 +11,7 @@ from rich.text import Text
 
 from todoke.processors.balance import Balance
 from todoke.processors.keys import seal_for_log
+from todoke.processors.reconcile import ANSWERED
 from todoke.schemas.errors import Misconfigured
 from todoke.schemas.events import DeadLetter, LogRow, Outcome
 from todoke.schemas.obligations import ENDED, Obligation
@@ -23,7 +24,8 @@ from .story import Story, clock
 from .tools import Tools
 
 EVERY = 1_000_000
-ACTS = {"assign": "assigned", "close": "closed", "waive": "waived"}
+ACTS = {"assign": "assigned", "close": "closed", "waive": "waived", "reopen": "reopened"}
+FAILED_LATE = "failed-late"
 
 
 def subject_page(found: Story, ref: str) -> RenderableType:
@@ -103,14 +105,27 @@ def letters_page(found: Sequence[DeadLetter], limit: int) -> RenderableType:
 
 
 def act(tools: Tools, obligation_id: str, done: str, *, by: str, ground: str, evidence: str) -> None:
-    """Note what a person does about an obligation: a receipt, and a row of the log. Raises `Misconfigured`."""
-    ref = next((ref for ref, name in tools.index.all_standing() if name == obligation_id), None)
+    """Note what a person does about an obligation: a receipt, and a row of the log. Raises `Misconfigured`.
+
+    Only what is done or closed can be `reopened`: the partner said afterwards that it failed. Everything else is done
+    to what stands.
+    """
+    again = done == ACTS["reopen"]
+    found = tools.index.all_ended() if again else tools.index.all_standing()
+    ref = next((ref for ref, name in found if name == obligation_id), None)
     if ref is None:
-        raise Misconfigured(f"{obligation_id}: no such obligation stands: see `todoke obligations` for those that do")
+        fix = (
+            "see `todoke subject` for those that have ended" if again else "see `todoke obligations` for those that do"
+        )
+        raise Misconfigured(f"{obligation_id}: no such obligation {'has ended' if again else 'stands'}: {fix}")
     cells = tools.view.obligations
     (owed,) = cells.load([cells.cell(ref, obligation_id)])
-    if owed is None or owed.state in ENDED:
-        raise Misconfigured(f"{obligation_id}: it has ended already")
+    if owed is None or (owed.state in ENDED) != again:
+        raise Misconfigured(f"{obligation_id}: it has {'not ended' if again else 'ended already'}")
+    if again and owed.state not in ANSWERED:
+        raise Misconfigured(
+            f"{obligation_id}: it is {owed.state}: only what counts as told can turn out to have failed"
+        )
     at = tools.now()
     receipt = Receipt(
         receipt_id=str(uuid4()),
@@ -120,10 +135,11 @@ def act(tools: Tools, obligation_id: str, done: str, *, by: str, ground: str, ev
         account=owed.account,
         scope=owed.scope,
         verb=owed.verb,
-        kind="person",
+        kind="reopened" if again else "person",
         at=at,
+        generation=owed.round + 1 if again else 0,
         grade=Evidence.none,
-        reason=done,
+        reason=FAILED_LATE if again else done,
         reference=evidence,
         ground=ground,
         by=by,
@@ -173,5 +189,6 @@ def _obligations(owed: Sequence[Obligation], title: str) -> Table:
         reached = min((at for name, at in each.grades.items() if name == grade), default=0)
         latency = f"{reached - each.appended_at} ms" if reached else "-"
         state = f"{each.state}: {each.blocked}" if each.state == "blocked" else each.state
+        state += f" (opened again: {each.reopened})" if each.reopened else ""
         table.add_row(each.partner, each.scope, each.verb, state, grade, latency, each.owner or "-", each.obligation_id)
     return table

@@ -77,6 +77,8 @@ def _of_obligation(each: Obligation) -> list[Step]:
     for at, grades in reached.items():
         rungs = ", ".join(sorted(grades, key=lambda grade: Evidence[grade]))
         steps.append(Step(at, f"{name} {rungs} after {at - each.appended_at} ms"))
+    if each.reopened:
+        steps.append(Step(each.reopened_at, f"{name} was opened again: {each.reopened}"))
     if each.superseded_by:
         steps.append(Step(each.updated_at, f"{name} fell away: {each.superseded_by}"))
     if each.blocked:
