@@ -1,6 +1,7 @@
 """A whole installation for a test: emulators, workers and dispatchers of this process, on real Kafka and Valkey."""
 
 import asyncio
+import json
 import os
 import secrets
 import time
@@ -35,6 +36,7 @@ class Town:
     """Opened as an async context. Everything it starts is stopped on leaving."""
 
     def __init__(self, addresses: Addresses, directory: Path) -> None:
+        self.directory = directory
         keys = directory / "keys.toml"
         keyfile.create(keys)
         self.settings = Settings(
@@ -68,7 +70,9 @@ class Town:
         for partner, name in WEBHOOKS.items():
             options = {"receipts": "true"} if partner == "kura-crm" else {}
             place = await self._opened.enter_async_context(
-                emulators.emulating("webhook", SECRET, clock, options=options)
+                emulators.emulating(
+                    "webhook", SECRET, clock, options=options, place=emulators.Place(journal=self._journal(partner))
+                )
             )
             self.addresses[partner] = place
             os.environ |= {f"TODOKE_{name}_URL": f"{place}/hooks", f"TODOKE_{name}_SECRET": SECRET}
@@ -185,6 +189,13 @@ class Town:
         address = f"{self.addresses[partner]}/_emulator/faults"
         async with aiohttp.ClientSession() as session, session.post(address, json=fault) as got:
             assert got.status == 200, await got.text()
+
+    def _journal(self, partner: str) -> Path:
+        return self.directory / f"{partner}.jsonl"
+
+    def told(self, partner: str) -> list[dict[str, Any]]:
+        """What a webhook partner has taken in, one line an effect, in order."""
+        return [json.loads(line) for line in self._journal(partner).read_text().splitlines()]
 
     def raw(self, names: Iterable[str]) -> Iterable[bytes]:
         """Key, value and headers of every message of topics, as they travel."""

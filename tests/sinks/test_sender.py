@@ -21,6 +21,7 @@ from todoke.sinks.base import HttpRequest, HttpResponse
 from todoke.sinks.sender import Sender
 
 PERSON = "taro@example.com"
+OK = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"
 Handler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
 
@@ -268,3 +269,54 @@ async def test_nothing_is_logged(caplog: pytest.LogCaptureFixture) -> None:
 
     assert [each for each in caplog.records if PERSON in each.getMessage() or "hunter2" in each.getMessage()] == []
     assert [each for each in caplog.records if each.name != "asyncio"] == []
+
+
+class Guarding:
+    """A guard that lets a number of questions pass, and then says that it is too late."""
+
+    def __init__(self, passes: int) -> None:
+        self.left = passes
+
+    def __call__(self) -> None:
+        self.left -= 1
+        if self.left < 0:
+            raise Retry("overdue", 0, perhaps=False)
+
+
+@pytest.mark.parametrize("passes", [0, 1])
+async def test_who_is_too_late_before_the_first_byte_has_sent_nothing(passes: int) -> None:
+    peer = Peer(OK)
+    async with listening(peer.handle) as port, Sender([f"127.0.0.1:{port}"]) as sender:
+        with pytest.raises(Retry, match="overdue") as raised:
+            await sender.send(request(port), 2, guard=Guarding(passes))
+        after = await sender.send(request(port), 2)
+
+    assert not raised.value.perhaps
+    assert after.status == 200
+    assert len(peer.seen) == 1
+
+
+async def test_a_connection_that_made_a_call_late_serves_the_next() -> None:
+    peer, connections = Peer(OK), 0
+
+    async def counting(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal connections
+        connections += 1
+        await peer.handle(reader, writer)
+
+    async with listening(counting) as port, Sender([f"127.0.0.1:{port}"]) as sender:
+        with pytest.raises(Retry, match="overdue"):
+            await sender.send(request(port), 2, guard=Guarding(0))
+        await sender.send(request(port), 2, guard=Guarding(2))
+
+    assert (connections, len(peer.seen)) == (1, 1)
+
+
+async def test_a_guard_is_of_its_own_call_alone() -> None:
+    peer = Peer(OK, OK)
+    async with listening(peer.handle) as port, Sender([f"127.0.0.1:{port}"]) as sender:
+        with pytest.raises(Retry, match="overdue"):
+            await sender.send(request(port), 2, guard=Guarding(0))
+        both = await asyncio.gather(sender.send(request(port), 2), sender.send(request(port), 2, guard=Guarding(2)))
+
+    assert [each.status for each in both] == [200, 200]
