@@ -166,6 +166,9 @@ async def test_a_restriction_is_not_done_while_a_permission_is_under_way_and_is_
 
     assert early is not None
     assert early.state == "open"
+    assert (
+        counted(town, "todoke_obligations_reopened_total", partner=KURA, reason="overtaken") == 0
+    )  # never done too early
     assert ops(town) == ["withdrawn", "granted", "withdrawn"]
     assert len(set(ids(town))) == 3
     assert found.exact
