@@ -5,21 +5,38 @@ What comes out is joined to the record, so enrolling twice, or at two workers at
 
 from collections.abc import Sequence
 
-from msgspec import Struct
+from msgspec import Struct, field
+from msgspec.structs import replace
 
 from todoke.schemas.events import Event
-from todoke.schemas.record import ERASED, Key, Register, SealedIdentifier, Stamp, SubjectRecord, join, stamp
+from todoke.schemas.record import (
+    ERASED,
+    Key,
+    Register,
+    SealedIdentifier,
+    Stamp,
+    SubjectRecord,
+    identities,
+    join,
+    stamp,
+)
 
 from .admit import Change
 from .keys import Keyring, Random, new_key, open_key, seal_identifier
 
 
 class Named(Struct, frozen=True):
-    """An identifier with its canonical form's keyed hash."""
+    """An identifier with its canonical form's keyed hash, and the hashes under every alias key at hand by generation."""
 
     kind: str
     alias: str
     value: str
+    aliases: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def names(self) -> frozenset[str]:
+        """Every hash that means this identifier (double look-up)."""
+        return frozenset((self.alias, *self.aliases.values()))
 
     def __repr__(self) -> str:
         """Kind and alias: the value stays inside."""
@@ -57,11 +74,10 @@ def won(record: SubjectRecord, change: Change) -> bool:
 def shred(record: SubjectRecord, through: int) -> SubjectRecord:
     """The record with every key and identifier destroyed that came at or before `through` (ms): none opens again."""
     doomed = {name for name, key in record.keys.items() if key.created_at <= through}
-    kept = {each.alias for each in record.identifiers.values() if each.generation not in doomed}
-    gone = {(each.kind, each.alias) for each in record.identifiers.values() if each.alias not in kept}
     counts = dict(record.identifiers_shredded)
-    for kind, _ in gone:
-        counts[kind] = counts.get(kind, 0) + 1
+    for group in identities(record.identifiers.values()):
+        if all(each.generation in doomed for each in group):
+            counts[group[0].kind] = counts.get(group[0].kind, 0) + 1
     marker = SubjectRecord(record.subject_ref, shredded_through=through, identifiers_shredded=counts)
     return join(record, marker)
 
@@ -82,10 +98,11 @@ def _identifiers(
     if not named or change.at <= record.shredded_through:
         return {}, {}
     era = {name: key for name, key in record.keys.items() if (key.created_at > erased) == (change.at > erased)}
-    held = {each.alias for each in record.identifiers.values() if each.generation in era}
-    fresh = [each for each in named if each.alias not in held]
+    found = _found(record, named)
+    held = {name for each in record.identifiers.values() if each.generation in era for name in each.names}
+    fresh = [each for each in named if held.isdisjoint(each.names)]
     if not fresh:
-        return {}, {}
+        return {}, found
     older = [(key.created_at, name) for name, key in era.items() if key.created_at <= change.at]
     if older:
         generation = max(older)[1]
@@ -99,7 +116,20 @@ def _identifiers(
             alias=each.alias,
             generation=generation,
             sealed=seal_identifier(data_key, record.subject_ref, each.kind, each.value, random),
+            aliases=each.aliases,
         )
         for each in fresh
     }
-    return {generation: key}, sealed
+    return {generation: key}, found | sealed
+
+
+def _found(record: SubjectRecord, named: Sequence[Named]) -> dict[str, SealedIdentifier]:
+    """What the record holds already of `named`, with the hashes that it lacks under newer alias keys."""
+    return {
+        name: replace(held, aliases=held.aliases | each.aliases)
+        for name, held in record.identifiers.items()
+        for each in named
+        if each.kind == held.kind
+        and not each.names.isdisjoint(held.names)
+        and not each.aliases.items() <= held.aliases.items()
+    }

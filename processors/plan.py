@@ -22,6 +22,7 @@ from todoke.schemas.record import (
     Stamp,
     SubjectRecord,
     channel_register,
+    identities,
     purpose_register,
     stamp,
     suspension_register,
@@ -117,7 +118,7 @@ def of_partner(record: SubjectRecord, partner: Partner, rules: Rules, at: int) -
 def identifier_generation(record: SubjectRecord, partner: Partner) -> int:
     """How many identifiers of the partner's kinds the subject has ever had: a new one must be told too."""
     kinds = set(partner.identifiers)
-    alive = {each.alias for each in record.identifiers.values() if each.kind in kinds}
+    alive = identities(each for each in record.identifiers.values() if each.kind in kinds)
     return len(alive) + sum(count for kind, count in record.identifiers_shredded.items() if kind in kinds)
 
 

@@ -4,7 +4,8 @@ A directive is only a wake-up. Here the record is judged afresh, held against wh
 only the difference is acted on (design, level-triggered). Pure: the dispatcher carries out what this says.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from functools import reduce
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -12,8 +13,8 @@ from msgspec.structs import replace
 from todoke.schemas.obligations import ENDED, Obligation
 from todoke.schemas.partners import Partner, Rules
 from todoke.schemas.receipts import Evidence, Verb
-from todoke.schemas.record import SealedIdentifier, SubjectRecord, contains
-from todoke.schemas.told import Told, surely
+from todoke.schemas.record import SealedIdentifier, SubjectRecord, contains, identities
+from todoke.schemas.told import Told, join, surely
 
 from .fence import clear_from, generation, told_since, undone
 from .plan import Demand, identify, of_partner, supersessions
@@ -144,10 +145,10 @@ def _judge(
     effect = recipient.effects.get(obligation.verb)
     if effect is None:
         return _Blocked(obligation, "verb-unsupported")
-    identifiers = accepted(record, partner)
-    if not identifiers:
+    theirs = _theirs(record, partner)
+    if not theirs:
         return _Blocked(obligation, "unreachable")
-    held = _held(obligation, told, partner, identifiers, _scopes(obligation, partner))
+    held = _held(obligation, told, partner, theirs, _scopes(obligation, partner))
     rung, since = Evidence[partner.done], _since(obligation, record)
     number = generation(obligation, held, effect, permissive)
     owed = obligation if number == obligation.round else replace(obligation, generation=number)
@@ -159,7 +160,7 @@ def _judge(
         not obligation.restrictive or (told_since(held, effect, permissive, rung) and _heard(held, effect, rung, since))
     ):
         return _Wait(clear)
-    return Call(owed, effect, identifiers)
+    return Call(owed, effect, tuple(group[0] for group in theirs))
 
 
 def _undone(
@@ -175,40 +176,51 @@ def _undone(
         return False
     own = {each.scope for each in current if each.account == obligation.account and each.verb != "delete"}
     scopes = [each for each in _scopes(obligation, partner) if obligation.verb != "delete" or each not in own]
-    held = _held(obligation, told, partner, accepted(record, partner), scopes)
+    held = _held(obligation, told, partner, _theirs(record, partner), scopes)
     return undone(obligation, held, effect, recipient.permissive)
 
 
 def _contradictory(told: Mapping[str, Told], recipient: Recipient) -> bool:
     """Whether the partner was told both of a permission and of a restriction, somewhere: a cheap first look."""
-    permissive, prefix = recipient.permissive, f"{recipient.partner.name}|"
-    return permissive is not None and any(
-        len({each.effect == permissive for each in one.attempts.values() if not each.refused}) > 1
-        for key, one in told.items()
-        if key.startswith(prefix)
-    )
+    permissive = recipient.permissive
+    if permissive is None:
+        return False
+    sides: dict[tuple[str, str], set[bool]] = {}  # under whichever name of an identifier it was
+    for one in told.values():
+        if one.partner == recipient.partner.name:
+            said = {each.effect == permissive for each in one.attempts.values() if not each.refused}
+            sides.setdefault((one.account, one.scope), set()).update(said)
+    return any(len(each) > 1 for each in sides.values())
 
 
 def _held(
     obligation: Obligation,
     told: Mapping[str, Told],
     partner: Partner,
-    identifiers: Iterable[SealedIdentifier],
+    identifiers: Sequence[Sequence[SealedIdentifier]],
     scopes: Iterable[str],
 ) -> list[Told | None]:
     """What was told of each scope and identifier."""
     where = f"{partner.name}|{obligation.account}"
-    return [told.get(f"{where}|{scope}|{each.alias}") for scope in scopes for each in identifiers]
+    return [_told(told, f"{where}|{scope}", group) for scope in scopes for group in identifiers]
 
 
 def accepted(record: SubjectRecord, partner: Partner) -> tuple[SealedIdentifier, ...]:
-    """The identifiers of the kinds that the partner accepts, in its order of kinds, one for each alias."""
-    found: dict[str, SealedIdentifier] = {}
-    for kind in partner.identifiers:
-        for _, each in sorted(record.identifiers.items()):
-            if each.kind == kind:
-                found.setdefault(each.alias, each)
-    return tuple(found.values())
+    """The identifiers of the kinds that the partner accepts, in its order of kinds, each once."""
+    return tuple(group[0] for group in _theirs(record, partner))
+
+
+def _theirs(record: SubjectRecord, partner: Partner) -> list[tuple[SealedIdentifier, ...]]:
+    """The same, with everything that is sealed of each."""
+    every = [each for _, each in sorted(record.identifiers.items())]
+    return [group for kind in partner.identifiers for group in identities(each for each in every if each.kind == kind)]
+
+
+def _told(told: Mapping[str, Told], where: str, sealed: Iterable[SealedIdentifier]) -> Told | None:
+    """What was told of one identifier, under whichever of its names: a rotated alias key makes nothing untold."""
+    names = sorted({name for each in sealed for name in each.names})
+    held = [found for name in names if (found := told.get(f"{where}|{name}"))]
+    return reduce(lambda one, other: join(one, replace(other, alias=one.alias)), held) if held else None
 
 
 def _scopes(obligation: Obligation, partner: Partner) -> tuple[str, ...]:

@@ -22,6 +22,7 @@ from .directives import Directive
 from .errors import Refused
 from .events import INTAKE, DeadLetter, LogRow, Outcome
 from .evolution import needs_resolution
+from .keyring import KeyCheck
 from .lanes import LaneOrder
 from .obligations import Obligation
 from .receipts import Receipt
@@ -44,6 +45,7 @@ TRAVELLERS: tuple[type[Struct], ...] = (
     SuppressionEntry,
     LogRow,
     DeadLetter,
+    KeyCheck,
 )
 """Every type that travels; each has a contract of its own name."""
 

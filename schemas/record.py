@@ -63,6 +63,12 @@ class Register(Struct, frozen=True):
         return (self.at, self.restrictive, self.event_id, self.value, self.until, self.policy_version, self.ground)
 
 
+def by_number(generation: str) -> tuple[int, str]:
+    """The order of a key's generations: by the number that ends the name, so w2 comes before w10; then by name."""
+    digits = generation[len(generation.rstrip("0123456789")) :]
+    return int(digits) if digits else -1, generation
+
+
 class Key(Struct, frozen=True):
     """One generation of a subject's data key, wrapped. `created_at` is the effective time of the event it came with."""
 
@@ -72,12 +78,22 @@ class Key(Struct, frozen=True):
 
 
 class SealedIdentifier(Struct, frozen=True):
-    """An identifier that only the subject's key opens. `alias` is its keyed hash, `generation` names the key."""
+    """An identifier that only the subject's key opens; `generation` names that key.
+
+    `alias` is the keyed hash under which it was written first, and its name for good: told-state is kept under it.
+    `aliases` are the hashes by which it is found, by generation of the alias key; rotation adds to them.
+    """
 
     kind: str
     alias: str
     generation: str
     sealed: bytes
+    aliases: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def names(self) -> frozenset[str]:
+        """Every hash that means this identifier."""
+        return frozenset((self.alias, *self.aliases.values()))
 
 
 class Holding(Struct, frozen=True):
@@ -174,6 +190,26 @@ def normalise(record: SubjectRecord) -> SubjectRecord:
     )
 
 
+def identities(sealed: Iterable[SealedIdentifier]) -> list[tuple[SealedIdentifier, ...]]:
+    """What is sealed, by the identifier that it is: one kind, and a hash in common under whichever alias key.
+
+    One identifier may be sealed on both sides of a deletion, and be named by two workers under two alias keys.
+    """
+    groups: list[tuple[set[tuple[str, str]], tuple[SealedIdentifier, ...]]] = []
+    for each in sealed:
+        names = {(each.kind, name) for name in each.names}
+        theirs: tuple[SealedIdentifier, ...] = ()
+        rest = []
+        for group in groups:
+            if names.isdisjoint(group[0]):
+                rest.append(group)
+            else:
+                names |= group[0]
+                theirs += group[1]
+        groups = [*rest, (names, (*theirs, each))]
+    return [group for _, group in groups]
+
+
 def same(one: SubjectRecord, other: SubjectRecord) -> bool:
     """Whether two records say the same, whatever their versions."""
     return replace(one, version=0) == replace(other, version=0)
@@ -201,12 +237,13 @@ def _later(ours: Register, theirs: Register) -> Register:
 
 def _one_key(ours: Key, theirs: Key) -> Key:
     """One generation has one key; rewrapping under a newer wrapping key is the only change it can see."""
-    return max(ours, theirs, key=lambda key: (key.wrapping, key.wrapped, key.created_at))
+    return max(ours, theirs, key=lambda key: (by_number(key.wrapping), key.wrapped, key.created_at))
 
 
 def _either(ours: SealedIdentifier, theirs: SealedIdentifier) -> SealedIdentifier:
     """Two workers may have sealed the same value twice under the same key: both open, so any fixed choice does."""
-    return max(ours, theirs, key=lambda each: (each.sealed, each.kind))
+    one = max(ours, theirs, key=lambda each: (each.sealed, each.kind))
+    return one if ours.aliases == theirs.aliases else replace(one, aliases=_union(ours.aliases, theirs.aliases, max))
 
 
 def _both(ours: Holding, theirs: Holding) -> Holding:

@@ -19,7 +19,7 @@ from todoke.schemas.policy import Problem
 from todoke.sinks import connectors, secrets
 from todoke.sinks.sender import Sender
 
-from . import keyfile
+from . import keychecks, providers
 from .desk import Desk, Place
 from .due import Due
 from .freshness import Freshness, Marks, ends
@@ -28,6 +28,7 @@ from .intake import Intake
 from .keeper import KEPT, Keeper
 from .metrics import Metrics
 from .outbox import Outbox, producer_config
+from .pulse import Pulse
 from .registry import SchemaRegistry, resolve
 from .runner import Hooks, Runner, consumer_config
 from .settings import Settings
@@ -93,12 +94,17 @@ def outbox(settings: Settings) -> Outbox:
     return Outbox(producer_config(settings.kafka.bootstrap, dict(settings.kafka.client)))
 
 
-def parts(settings: Settings, now: Callable[[], int] | None = None) -> Parts:
-    """Everything that a role needs. Connects to the view; raises `Misconfigured` when something is wrong."""
-    found, ring = rules(settings), keyfile.load(settings.keys)
+def parts(settings: Settings, now: Callable[[], int] | None = None, *, checked: bool = True) -> Parts:
+    """Everything that a role needs. Connects to the view; raises `Misconfigured` when something is wrong.
+
+    Unless `checked`, whether the keyring is this installation's is not asked: for the commands about keys.
+    """
+    found, ring = rules(settings), providers.load(settings.keys, settings.namespace)
     coder = codec(settings, [partner.name for partner in found.registry.partners])
     partitions = settings.kafka.partitions * len(KEPT)
     view = View(connect(settings.redis.url), coder, settings.namespace, partitions)
+    if checked:
+        keychecks.compare(ring, view)
     sending = outbox(settings)
     metrics = Metrics()
     tools = Tools(
@@ -129,6 +135,7 @@ def worker_runners(made: Parts) -> list[Runner]:
     intake = Intake(tools, freshness)
     settling = Settling(tools, settings.worker.keep_ended_ms, made.due, settings.kafka.lane_partitions)
     keeper = Keeper(tools, made.due, settings.kafka.lane_partitions)
+    pulse = Pulse(tools, keeper, settings.worker.pulse_ms)
     return [
         Runner(
             "keeper",
@@ -136,7 +143,7 @@ def worker_runners(made: Parts) -> list[Runner]:
             [made.topic(name) for name in KEPT],
             keeper,
             settings.worker.batch,
-            Hooks(keeper.idle, keeper.moved, keeper.assign, keeper.end),
+            Hooks(pulse.idle, keeper.moved, keeper.assign, keeper.end),
         ),
         Runner(
             "intake",

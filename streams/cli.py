@@ -19,13 +19,14 @@ from todoke.schemas.errors import TodokeError
 from todoke.sinks.emulators import Place
 from todoke.sinks.emulators.command import run
 
-from . import app, build, dispatch, keyfile, lookup, metrics, people, publishing, registry, settings, story, topics
+from . import app, build, dispatch, keychecks, lookup, metrics, people, publishing, registry, settings, story, topics
 from .cluster import apply
 from .demo.cast import DemoError
 from .demo.run import Show
 from .demo.run import run as run_demo
 from .embedded.command import DIRECTORY, heeding, up
 from .embedded.stack import StackError
+from .keycommands import keys
 from .recovery import lanes_group, replaying
 from .snapshot import Topics
 from .terminal import console, opened
@@ -60,6 +61,7 @@ def main(*, verbose: bool) -> None:
 def worker() -> None:
     """Run a worker: intake, obligations, keeper."""
     made = build.parts(settings.load())
+    keychecks.establish(made.tools, Topics(made.settings, made.tools.codec))
     faust.Worker(app.make(made, build.worker_runners(made)), loglevel="WARN", quiet=True).execute_from_commandline()
 
 
@@ -68,6 +70,7 @@ def worker() -> None:
 def dispatching(partners: tuple[str, ...]) -> None:
     """Run a dispatcher: a lane and a desk for each partner."""
     with opened() as made:
+        keychecks.establish(made.tools, Topics(made.settings, made.tools.codec))
         asyncio.run(dispatch.run(made, partners))
 
 
@@ -109,12 +112,7 @@ def publish(file: "click.utils.LazyFile") -> None:
         sys.exit(1)
 
 
-@main.command()
-@click.argument("path", type=click.Path(dir_okay=False, path_type=Path))
-def keys(path: Path) -> None:
-    """Make a new keyring at PATH."""
-    keyfile.create(path)
-    click.echo(f"new keyring in {path}: keep a copy where only keys are kept; without it nothing opens again")
+main.add_command(keys)
 
 
 @main.group("topics")

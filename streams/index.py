@@ -37,7 +37,7 @@ class Index:
         """Make the subjects findable by every identifier that their records hold."""
         pipeline = self.view.client.pipeline(transaction=False)
         for record in records:
-            for alias in {each.alias for each in record.identifiers.values()}:
+            for alias in {name for each in record.identifiers.values() for name in each.names}:
                 pipeline.sadd(self.view.key("a", alias), record.subject_ref)
         pipeline.execute()
 

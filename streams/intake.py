@@ -15,7 +15,7 @@ from confluent_kafka import Message
 from todoke.processors.admit import admit
 from todoke.processors.enrol import Named, enrol, shred, won
 from todoke.processors.identifiers import canonical
-from todoke.processors.keys import alias, is_orphan, orphan_ref, subject_ref
+from todoke.processors.keys import aliases, is_orphan, orphan_ref, subject_ref
 from todoke.processors.plan import (
     Cause,
     Demand,
@@ -28,6 +28,7 @@ from todoke.processors.plan import (
 )
 from todoke.schemas.errors import Refused
 from todoke.schemas.events import INTAKE, Event, Outcome
+from todoke.schemas.identity import Identifier
 from todoke.schemas.obligations import ENDED, Obligation
 from todoke.schemas.obligations import join as join_obligations
 from todoke.schemas.record import HELD, SubjectRecord
@@ -130,35 +131,40 @@ class Intake:
         _, appended_at = message.timestamp()
         first = min(each for each in (first_appended(message), noted, appended_at) if each is not None)
         change = admit(event, self.tools.rules.policy, appended_at, first)
-        named = tuple(
-            Named(each.kind, alias(self.tools.keyring, each.kind, canonical(each.kind, each.value)), each.value)
-            for each in event.identifiers
-        )
+        named = tuple(self._named(each) for each in event.identifiers)
         refs = (subject_ref(self.tools.keyring, event.subject),) if event.subject else ()
         return Taken(event, change, named, refs, *self._place(message), first)
+
+    def _named(self, each: Identifier) -> Named:
+        found = aliases(self.tools.keyring, each.kind, canonical(each.kind, each.value))
+        return Named(each.kind, found[self.tools.keyring.alias.current], each.value, found)
 
     def _place(self, message: Message) -> tuple[str, int, int]:
         return self.names[message.topic() or ""], message.partition() or 0, message.offset() or 0
 
     def _resolve(self, taken: Sequence[Taken]) -> list[Taken]:
         """Find the subjects of events that bring identifiers only; nobody known by them starts a record of its own."""
-        aliases = sorted({named.alias for each in taken if not each.refs for named in each.named})
+        aliases = sorted({name for each in taken if not each.refs for named in each.named for name in named.names})
         if not aliases:
             return list(taken)
         # members who come by their identifiers in this very batch are found too
         here: dict[str, set[str]] = defaultdict(set)
         for each in taken:
-            for named in each.named:
-                here[named.alias].update(each.refs)
+            for name in (name for named in each.named for name in named.names):
+                here[name].update(each.refs)
         known = dict(zip(aliases, self.tools.index.subjects(aliases), strict=True))
         resolved = []
         for each in taken:
             refs = each.refs
             if not refs:
-                found = {ref for named in each.named for ref in (*known[named.alias], *here[named.alias])}
-                refs = tuple(sorted(found)) or (orphan_ref(self.tools.keyring, each.named[0].alias),)
+                names = {name for named in each.named for name in named.names}
+                found = {ref for name in names for ref in (*known[name], *here[name])}
+                refs = tuple(sorted(found)) or (self._stranger(each.event.identifiers[0]),)
             resolved.append(msgspec.structs.replace(each, refs=refs))
         return resolved
+
+    def _stranger(self, each: Identifier) -> str:
+        return orphan_ref(self.tools.keyring, each.kind, canonical(each.kind, each.value))
 
     def _merge(self, taken: Sequence[Taken]) -> list[Merged]:
         tools = self.tools
@@ -205,7 +211,7 @@ class Intake:
         Returns, by subject, the record after, the registers adopted, and the event that brought the two together.
         """
         tools = self.tools
-        by_alias = {named.alias: each for each in taken for named in each.named}
+        by_alias = {name: each for each in taken for named in each.named for name in named.names}
         cells = tools.view.records
         sharing: dict[str, tuple[set[str], Taken]] = {}
         for name, refs in zip(by_alias, tools.index.subjects(list(by_alias)), strict=True):

@@ -15,15 +15,20 @@ from .topics import LARGEST_LETTER
 
 log = logging.getLogger(__name__)
 TIMEOUT_S = 30.0
+PARTITION_UA = -1  # librdkafka's name for: the partitioner chooses
 
 
 class Letter(Struct, frozen=True):
-    """One message to produce; a value of None is a tombstone, a key of None lets the producer choose a partition."""
+    """One message to produce; a value of None is a tombstone, a key of None lets the producer choose a partition.
+
+    `partition` is for what is about a partition itself; else the key decides.
+    """
 
     topic: str
     key: str | bytes | None
     value: bytes | None
     headers: tuple[tuple[str, bytes], ...] = ()
+    partition: int = PARTITION_UA
 
 
 def producer_config(bootstrap: str, client: dict[str, Any]) -> dict[str, Any]:
@@ -99,6 +104,7 @@ class Outbox:
                     letter.topic,
                     letter.value,
                     letter.key,
+                    partition=letter.partition,
                     headers=list(letter.headers),
                     on_delivery=reports,
                 )

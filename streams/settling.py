@@ -155,8 +155,8 @@ class Settling:
 
         written = cells.update(through, change)
         for record in written.values():
-            old = {each.alias for each in before[record.subject_ref].identifiers.values()}
-            kept = {each.alias for each in record.identifiers.values()}
+            old = {name for each in before[record.subject_ref].identifiers.values() for name in each.names}
+            kept = {name for each in record.identifiers.values() for name in each.names}
             tools.index.delist(record.subject_ref, old - kept)
         topic = tools.topic("consent-state")
         return [Letter(topic, each.subject_ref, tools.codec.encode(each)) for each in written.values()]

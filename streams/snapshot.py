@@ -39,16 +39,27 @@ class Topics:
             **settings.kafka.client,
         }
 
-    def read(self, name: str) -> Iterator[Message]:
-        """Every message of a topic up to its end as of now."""
+    def partitions(self, name: str) -> list[int]:
+        """The partitions of a topic."""
+        consumer = Consumer(self.config)
+        try:
+            return sorted(self._there(consumer, self.namespace + name))
+        finally:
+            consumer.close()
+
+    def _there(self, consumer: Consumer, topic: str) -> set[int]:
+        found = consumer.list_topics(topic, timeout=TIMEOUT_S).topics[topic]
+        if found.error is not None:
+            raise Misconfigured(f"topic {topic} is not there: run `todoke topics apply`")
+        return set(found.partitions)
+
+    def read(self, name: str, partition: int | None = None) -> Iterator[Message]:
+        """Every message of a topic, or of one partition of it, up to its end as of now."""
         topic = self.namespace + name
         consumer = Consumer(self.config)
         try:
-            found = consumer.list_topics(topic, timeout=TIMEOUT_S).topics[topic]
-            if found.error is not None:
-                raise Misconfigured(f"topic {topic} is not there: run `todoke topics apply`")
-            places = [TopicPartition(topic, number, OFFSET_BEGINNING) for number in found.partitions]
-            open_places = set(found.partitions)
+            open_places = self._there(consumer, topic) if partition is None else {partition}
+            places = [TopicPartition(topic, number, OFFSET_BEGINNING) for number in sorted(open_places)]
             consumer.assign(places)
             silent = 0
             while open_places:

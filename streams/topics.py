@@ -29,6 +29,7 @@ from todoke.schemas.events import (
     SuspensionRequest,
     Unsubscribe,
 )
+from todoke.schemas.keyring import KeyCheck
 from todoke.schemas.lanes import LaneOrder
 from todoke.schemas.obligations import Obligation
 from todoke.schemas.receipts import Receipt
@@ -197,6 +198,14 @@ TOPICS: tuple[Topic, ...] = (
         retention_ms=90 * DAY,
         config={"max.message.bytes": str(LARGEST_LETTER)},
         doc="Refused input and given-up deliveries: reason, sealed payload, replay handle.",
+    ),
+    Topic(
+        name="keys",
+        carries=KeyCheck,
+        key="ring and generation",
+        cleanup="compact",
+        partitions="one",
+        doc="By which another keyring is noticed at start; no keys.",
     ),
 )
 """Every topic. `docs` and `todoke topics list` show this table."""

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 from hypothesis import strategies as st
 
 from todoke.processors.admit import Change, admit
-from todoke.processors.keys import KEY_BYTES, Keyring
+from todoke.processors.keys import KEY_BYTES, Keyring, Ring
 from todoke.processors.plan import Cause, demands, identify, obligation
 from todoke.schemas.events import (
     Age,
@@ -260,8 +260,9 @@ def bracketed(pieces: list[Item], join_two: Callable[[Item, Item], Item], draw: 
 
 
 def keyring() -> Keyring:
-    wrapping = {"w1": b"1" * KEY_BYTES, "w2": b"2" * KEY_BYTES}
-    return Keyring(b"r" * KEY_BYTES, b"a" * KEY_BYTES, wrapping, "w1", b"l" * KEY_BYTES)
+    wrapping = Ring("w1", {"w1": b"1" * KEY_BYTES, "w2": b"2" * KEY_BYTES})
+    alias, log = Ring("a1", {"a1": b"a" * KEY_BYTES}), Ring("l1", {"l1": b"l" * KEY_BYTES})
+    return Keyring(b"r" * KEY_BYTES, alias, wrapping, log)
 
 
 def random_bytes(seed: int = 0) -> Callable[[int], bytes]:

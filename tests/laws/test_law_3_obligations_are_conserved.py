@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.laws.events import NOON, delete, email, grant, lives, provide, topic_of, withdraw
+from tests.rules import keyring
 from tests.town import Town
 from todoke.processors.keys import subject_ref
 from todoke.schemas.errors import Unopened
@@ -169,7 +170,7 @@ async def test_workers_killed_in_the_middle_lose_and_double_nothing(town: Town, 
 def test_an_identifier_opens_for_its_own_subject_alone() -> None:
     from todoke.processors import keys
 
-    ring = keys.Keyring(b"r" * 32, b"a" * 32, {"w": b"w" * 32}, "w", b"l" * 32)
+    ring = keyring()
     generation, key = keys.new_key(ring, "one", 0, os.urandom)
     sealed = keys.seal_identifier(keys.open_key(ring, "one", generation, key), "one", "email", "x", os.urandom)
 
