@@ -6,6 +6,7 @@ the view and which workers and dispatchers ask. The first to start with a key no
 """
 
 from collections.abc import Mapping
+from typing import Any
 
 import msgspec
 
@@ -33,16 +34,24 @@ def compare(keyring: Keyring, view: View) -> None:
 def establish(tools: Tools, topics: Topics) -> None:
     """Raise `Misconfigured` when view or topic has noted other keys than these; note what neither has.
 
-    The view decides between two that start at once with different keys: only the one whose note stands produces it.
+    The view decides between two that start at once with different keys: it is asked and written in one transaction, and
+    only who passes produces.
     """
     view, at = tools.view, tools.now()
     held = topics.latest(TOPIC, KeyCheck)
-    _require(tools.keyring, held)
-    mine = [KeyCheck(name=name, check=check, noted_at=at) for name, check in sorted(checks(tools.keyring).items())]
-    for each in (*held.values(), *mine):
-        view.client.hsetnx(view.key("keys"), each.name, view.codec.encode(each))
-    compare(tools.keyring, view)
-    _note(tools, [each for each in mine if each.name not in held])
+    mine = {
+        name: KeyCheck(name=name, check=check, noted_at=at) for name, check in sorted(checks(tools.keyring).items())
+    }
+
+    def note(transaction: Any) -> None:
+        noted = _decoded(view, transaction.hgetall(view.key("keys")))
+        _require(tools.keyring, noted | held)
+        transaction.multi()
+        for name, each in (mine | noted | held).items():
+            transaction.hset(view.key("keys"), name, view.codec.encode(each))
+
+    view.client.transaction(note, view.key("keys"))
+    _note(tools, [each for name, each in mine.items() if name not in held])
 
 
 def retire(tools: Tools, topics: Topics, name: str) -> None:
@@ -56,7 +65,10 @@ def retire(tools: Tools, topics: Topics, name: str) -> None:
 
 
 def _noted(view: View) -> dict[str, KeyCheck]:
-    held: Mapping[bytes, bytes] = view.client.hgetall(view.key("keys"))
+    return _decoded(view, view.client.hgetall(view.key("keys")))
+
+
+def _decoded(view: View, held: Mapping[bytes, bytes]) -> dict[str, KeyCheck]:
     return {name.decode(): view.codec.decode(raw, KeyCheck) for name, raw in held.items()}
 
 
