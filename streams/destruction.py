@@ -49,7 +49,7 @@ def compacted(config: Mapping[str, str], pulse_ms: int) -> int | None:
     Kafka ends a segment by the lesser of its own time and the longest lag (`LogConfig.maxSegmentMs`).
     """
     longest = int(config["max.compaction.lag.ms"])
-    if longest >= 2**63 - 1 or config.get("cleanup.policy") != "compact":
+    if longest >= 2**63 - 1 or "compact" not in config["cleanup.policy"].split(","):
         return None
     ends = min(int(config["segment.ms"]), longest) + pulse_ms
     return max(longest, ends + int(config["min.compaction.lag.ms"])) + CLEANER_MS
@@ -80,18 +80,16 @@ def topics(found: Mapping[str, Mapping[str, str]], pulse_ms: int) -> list[Copy]:
     return copies
 
 
-def view(client: Any, rewrites_ms: int | None = None) -> Copy:
+def view(client: Any) -> Copy:
     """The copies that the view's server has on disk. It does not say when it rewrites them: that is the operator's."""
     try:
         told = {name: client.config_get(name).get(name, "") for name in ("appendonly", "save")}
     except Exception:  # noqa: BLE001  # a managed server forbids CONFIG, each with an error of its own
-        return Copy("the view's disk", "keyring", rewrites_ms, "the server does not say how it is set")
+        return Copy("the view's disk", "keyring", None, "the server does not say how it is set")
     if told["appendonly"] != "yes" and not told["save"]:
         return Copy("the view's disk", "keyring", 0, "neither append-only file nor snapshots")
     written = "append-only file" if told["appendonly"] == "yes" else f"snapshots ({told['save']})"
-    return Copy(
-        "the view's disk", "keyring", rewrites_ms, f"{written}: until next rewritten, `BGREWRITEAOF` or `BGSAVE`"
-    )
+    return Copy("the view's disk", "keyring", None, f"{written}: until next rewritten, `BGREWRITEAOF` or `BGSAVE`")
 
 
 def longest(copies: list[Copy], *, without_log: bool) -> int | None:

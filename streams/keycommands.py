@@ -195,7 +195,9 @@ def _rows(keyring: Keyring, subjects: dict[str, int], sealed: dict[str, int] | N
     held = {f"{ring}.{name}": each for ring, each in keyring.rings() for name in each.keys}
     for full in sorted(held.keys() | counts.keys(), key=lambda each: (each.partition(".")[0], by_number(each))):
         ring, _, name = full.partition(".")
-        if full not in held:
+        if name == "?":
+            yield full, "not named", str(counts[full]), "`todoke keys rewrap`" if ring == "alias" else ""
+        elif full not in held:
             yield full, "MISSING", str(counts[full]), "bring it back from the backup of the keys"
         elif ring == "log" and sealed is None:
             yield full, "current" if name == held[full].current else "old", "?", "ask with --rows"

@@ -163,13 +163,7 @@ async def test_another_keyring_is_refused_by_view_and_topic_and_nothing_of_it_is
     await asyncio.to_thread(keychecks.establish, tools, reader)
     other = tmp_path / "other.toml"
     keyfile.create(other)
-    config = tmp_path / "todoke.toml"
-    redis_url, bootstrap = town.settings.redis.url, town.settings.kafka.bootstrap
-    config.write_text(
-        f'namespace = "{town.settings.namespace}"\nkeys = "file:{other}"\n'
-        f'[kafka]\nbootstrap = "{bootstrap}"\n[redis]\nurl = "{redis_url}"\n'
-    )
-    monkeypatch.setenv("TODOKE_CONFIG", str(config))
+    configured(town, tmp_path, other, monkeypatch)
     noted = reader.latest("keys", KeyCheck)
     run = CliRunner().invoke
 
@@ -268,6 +262,65 @@ async def test_what_an_older_backup_brings_back_is_shredded_again(town: Town, tm
     assert held(town, subject_ref(town.made.tools.keyring, "kept"))
     assert [(each.keys, each.identifiers, each.holdings) for each in marks] == [({}, {}, {})]
     assert not town.reader().latest("consent-state", SubjectRecord)[ref].keys
+
+
+async def test_the_commands_take_an_installation_from_one_key_to_the_next(
+    town: Town, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ring = ring_of(town)
+    configured(town, tmp_path, ring, monkeypatch)
+    await asyncio.to_thread(keychecks.establish, town.made.tools, town.reader())
+    await town.publish("consent-changes", *[known(name) for name in (*PEOPLE, "gone")])
+    await town.settled()
+    await town.publish("deletion-requests", delete("gone"))
+    assert await town.until(lambda: not held(town, subject_ref(town.made.tools.keyring, "gone")))
+    await town.settled()
+
+    async def said(*words: str, code: int = 0) -> str:
+        found = await asyncio.to_thread(CliRunner().invoke, main, ["keys", *words])
+        assert found.exit_code == code, found.output
+        return found.output
+
+    change(town, "add", "wrapping")
+    change(town, "use", "wrapping", "w2")
+    await roll(town)
+    early = await said("retire", "wrapping", "w1", code=1)
+    before = await said("status", "--rows")
+    renewed = await said("rewrap", "--rate", "10000")
+    after = await said("status")
+    retired = await said("retire", "wrapping", "w1")
+    kept = tmp_path / "marks"
+    marks = await said("shredded", str(kept))
+    again = await said("reshred", str(kept))
+    times = await said("destruction")
+
+    assert "wrapping.w1 is needed by 6: run `todoke keys rewrap`" in early
+    assert [line.split()[:3] for line in before.splitlines() if line.startswith((" wrapping", " alias"))] == [
+        ["alias.a1", "current", "6"],
+        ["wrapping.w1", "old", "6"],
+        ["wrapping.w2", "current", "0"],
+    ]
+    assert "6 of 6 subjects renewed" in renewed
+    assert "partition 2 of 2" in renewed
+    assert "`todoke keys retire wrapping w1`" in after
+    assert "wrapping.w1 is retired" in retired
+    assert "1 subjects" in marks
+    assert "0 of 1 subjects had come back" in again
+    assert "T + 7 d 1 h" in times
+    assert "topics, without the log keys: T + 31 d 1 h" in times
+    shown = f"{early}{before}{renewed}{after}{retired}{marks}{again}{times}{kept.read_text()}"
+    assert not [text for text in ring.read_text().split('"') if len(text) > 40 and text[:20] in shown]
+
+
+def configured(town: Town, directory: Path, ring: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have the commands work with this town, and the keyring at `ring`."""
+    config = directory / "todoke.toml"
+    kafka, view = town.settings.kafka.bootstrap, town.settings.redis.url
+    config.write_text(
+        f'namespace = "{town.settings.namespace}"\nkeys = "file:{ring}"\n'
+        f'[kafka]\nbootstrap = "{kafka}"\npartitions = 2\nlane_partitions = 1\n[redis]\nurl = "{view}"\n'
+    )
+    monkeypatch.setenv("TODOKE_CONFIG", str(config))
 
 
 def known(name: str) -> ConsentChange:

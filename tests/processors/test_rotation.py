@@ -153,6 +153,17 @@ def test_a_later_generation_than_the_current_one_is_left_alone() -> None:
     assert renew(record, behind, random_bytes(3)) == record
 
 
+def test_an_identifier_of_which_no_generation_is_known_is_found_under_all_once_renewed() -> None:
+    record = enrolled(ADDRESSES[0], 1, ring(1, 1))
+    (name, entry), *_ = record.identifiers.items()
+    bare = replace(record, identifiers={name: replace(entry, aliases={})})
+    renewed = renew(bare, ring(2, 1), random_bytes(3))
+
+    assert needs(bare, ring(1, 1)) == {"alias.?", "wrapping.w1"}
+    assert set(renewed.identifiers[name].aliases) == {"a1", "a2"}
+    assert renewed.identifiers[name].alias == entry.alias == renewed.identifiers[name].aliases["a1"]
+
+
 def test_without_the_old_key_nothing_is_renewed() -> None:
     record = enrolled(ADDRESSES[0], 1, ring(1, 1))
 
