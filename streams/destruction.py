@@ -68,11 +68,11 @@ def topics(found: Mapping[str, Mapping[str, str]], pulse_ms: int) -> list[Copy]:
         if topic.name not in OPENED and topic.name not in INTAKE:
             continue
         config = {**configuration(topic), **found.get(topic.name, {})}
-        opened = OPENED.get(topic.name, "nobody's key: in the clear")
+        opened = OPENED.get(topic.name, "nothing: in the clear")
         if topic.cleanup == "compact":
             names = ("segment.ms", "min.compaction.lag.ms", "max.compaction.lag.ms")
             after = compacted(config, pulse_ms)
-            because = f"{_said(config, names)}, worker.pulse_ms {_time(pulse_ms)}"
+            because = f"{_said(config, names)}, pulse {_time(pulse_ms)}"
         else:
             after = deleted(config)
             because = _said(config, ("retention.ms", "segment.ms"))
@@ -89,7 +89,7 @@ def view(client: Any) -> Copy:
     if told["appendonly"] != "yes" and not told["save"]:
         return Copy("the view's disk", "keyring", 0, "neither append-only file nor snapshots")
     written = "append-only file" if told["appendonly"] == "yes" else f"snapshots ({told['save']})"
-    return Copy("the view's disk", "keyring", None, f"{written}: until next rewritten, `BGREWRITEAOF` or `BGSAVE`")
+    return Copy("the view's disk", "keyring", None, f"{written}: until next rewritten (BGREWRITEAOF, BGSAVE)")
 
 
 def longest(copies: list[Copy], *, without_log: bool) -> int | None:
@@ -104,7 +104,7 @@ def said(after: int | None) -> str:
 
 
 def _said(config: Mapping[str, str], names: tuple[str, ...]) -> str:
-    return ", ".join(f"{name} {_time(int(config[name]))}" for name in names)
+    return ", ".join(f"{name.removesuffix('.ms')} {_time(int(config[name]))}" for name in names)
 
 
 def _time(ms: int) -> str:

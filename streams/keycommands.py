@@ -7,7 +7,6 @@ from pathlib import Path
 import click
 import msgspec
 from confluent_kafka.admin import AdminClient
-from rich.console import Console
 from rich.table import Table
 
 from todoke.processors.keys import RINGS, Keyring
@@ -17,6 +16,7 @@ from todoke.schemas.record import SubjectRecord, by_number
 from . import build, destruction, keychecks, keyfile, rewrap, settings
 from .cluster import observe
 from .snapshot import Topics
+from .terminal import console, opened
 
 PATH = click.Path(dir_okay=False, path_type=Path)
 RING = click.Choice(RINGS)
@@ -25,12 +25,8 @@ RING = click.Choice(RINGS)
 @contextmanager
 def _opened() -> Iterator[tuple[build.Parts, Topics]]:
     """The parts, whichever keyring this is: these commands are how a wrong one is put right."""
-    made = build.parts(settings.load(), checked=False)
-    try:
+    with opened(checked=False) as made:
         yield made, Topics(made.settings, made.tools.codec)
-    finally:
-        made.outbox.close()
-        made.tools.view.client.close()
 
 
 @click.group()
@@ -116,7 +112,7 @@ def status(*, rows: bool) -> None:
         table = Table("key", "state", "needed by", "", box=None)
         for row in _rows(made.tools.keyring, found.by, sealed):
             table.add_row(*row)
-        _console().print(table)
+        console.print(table)
         click.echo(f"{found.subjects} subjects")
 
 
@@ -155,7 +151,7 @@ def destruction_command() -> None:
         table = Table("where", "opened by", "gone", "because", box=None)
         for each in copies:
             table.add_row(each.where, each.opened_by, destruction.said(each.gone_after), each.because)
-        _console().print(table)
+        console.print(table)
         in_topics = copies[:-1]
         click.echo(
             f"topics, without the log keys: {destruction.said(destruction.longest(in_topics, without_log=True))}"
@@ -212,7 +208,3 @@ def _rows(keyring: Keyring, subjects: dict[str, int], sealed: dict[str, int] | N
 
 def _progress(each: rewrap.Progress) -> str:
     return f"partition {each.partition} of {each.partitions}: {each.done} of {each.found} renewed, {each.failed} failed"
-
-
-def _console() -> Console:
-    return Console(width=None if click.get_text_stream("stdout").isatty() else 160)

@@ -13,9 +13,9 @@ console = Console(width=None if sys.stdout.isatty() else WIDTH)
 
 
 @contextmanager
-def opened() -> Iterator[build.Parts]:
-    """The parts of this process, closed at the end."""
-    made = build.parts(settings.load())
+def opened(*, checked: bool = True) -> Iterator[build.Parts]:
+    """The parts of this process, closed at the end; `checked` as in `build.parts`."""
+    made = build.parts(settings.load(), checked=checked)
     try:
         yield made
     finally:

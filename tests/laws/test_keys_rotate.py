@@ -70,11 +70,15 @@ async def test_all_keys_are_rotated_while_events_come_and_nobody_is_told_twice(t
     stranger = unsubscribe(None, identifiers=(email("stranger"),))
     for event in [*events[:8], stranger]:
         await town.publish(topic_of(event), event)
+    assert (await town.settled()).exact
+    assert generations(town) == {("a1",)}
     for ring in RINGS:
         change(town, "add", ring)
     await roll(town)
     for event in events[8:10]:
         await town.publish(topic_of(event), event)
+    assert (await town.settled()).exact
+    assert generations(town) == {("a1",), ("a1", "a2")}
     for ring in RINGS:
         change(town, "use", ring, f"{ring[0]}2")
     made = await reload(town)
@@ -336,6 +340,12 @@ def held(town: Town, ref: str) -> bool:
 
 def obligations(town: Town) -> set[str]:
     return {each.obligation_id for each in town.obligations()}
+
+
+def generations(town: Town) -> set[tuple[str, ...]]:
+    """Under which generations of the alias key identifiers are found."""
+    records = town.reader().latest("consent-state", SubjectRecord).values()
+    return {tuple(sorted(each.aliases)) for record in records for each in record.identifiers.values()}
 
 
 def told_of(town: Town) -> set[str]:
