@@ -5,6 +5,7 @@ version there ever was, the current one included, in the canonical form of which
 lock gives each version an id of its own, for where no schema registry is configured (`renewal` keeps all three in step).
 """
 
+from collections.abc import Mapping
 from hashlib import sha256
 from importlib.resources import files
 from importlib.resources.abc import Traversable
@@ -14,7 +15,7 @@ import msgspec
 from msgspec import Struct
 
 from .errors import Misconfigured
-from .evolution import incompatibilities
+from .evolution import findings, incompatibilities
 
 Schema = dict[str, Any]
 
@@ -30,6 +31,18 @@ class Locked(Struct, frozen=True):
 
 
 Lock = dict[str, dict[int, Locked]]
+
+
+class Fault(Struct, frozen=True):
+    """Why a schema can't take the place of an earlier one: record and field, what differs, from which one, the fix."""
+
+    where: str
+    what: str
+    against: str
+    fix: str
+
+    def __str__(self) -> str:
+        return f"{self.where}: {self.what}, against {self.against}: {self.fix}"
 
 
 def folder() -> Traversable:
@@ -100,6 +113,19 @@ def renewal(where: Traversable) -> dict[str, bytes]:
             msgspec.json.format(msgspec.json.encode(dict(sorted(locked.items()))), indent=2) + b"\n"
         )
     return written
+
+
+def faults(schema: Schema, earlier: Mapping[str, Schema]) -> list[Fault]:
+    """Why `schema` can't read what each of the `earlier` ones, by what they are called, wrote. Empty when it can.
+
+    Raises fastavro's SchemaParseException when one of them is no Avro schema.
+    """
+    return [
+        Fault(each.where, each.what, against, each.fix)
+        for against, old in earlier.items()
+        for each in findings(old, schema)
+        if each.fatal
+    ]
 
 
 def _undocumented(part: Any) -> Any:

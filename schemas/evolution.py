@@ -28,6 +28,7 @@ class Finding(Struct, frozen=True):
 
     where: str
     what: str
+    fix: str = ""
     fatal: bool = True
 
 
@@ -92,11 +93,13 @@ class _Walk:
                 return
             if _kind(_resolved(branch, self.readers)) == _kind(writer):
                 tried = tried or found
-        yield from tried or [Finding(where, f"no branch of the union reads {_kind(writer)}")]
+        fix = f"put {_kind(writer)} back into the union"
+        yield from tried or [Finding(where, f"no branch of the union reads {_kind(writer)}", fix)]
 
     def _named(self, kind: str, writer: Schema, reader: Schema, where: str) -> Iterator[Finding]:
         if _short(writer) not in {_short(reader), *map(_last, reader.get("aliases", ()))}:
-            yield Finding(where, f"{kind} {_short(writer)} became {_short(reader)} without an alias")
+            fix = f"name {_short(writer)} among its aliases"
+            yield Finding(where, f"{kind} {_short(writer)} became {_short(reader)} without an alias", fix)
         elif kind == "record":
             pair = (writer["name"], reader["name"])
             if pair not in self.seen:  # a record may hold itself
@@ -106,9 +109,11 @@ class _Walk:
             gone = [each for each in writer["symbols"] if each not in reader["symbols"]]
             if gone:
                 fatal = "default" not in reader
-                yield Finding(where, f"symbols removed without a default: {', '.join(gone)}", fatal)
+                fix = "put them back, or give the enum a default"
+                yield Finding(where, f"symbols removed without a default: {', '.join(gone)}", fix, fatal)
         elif writer["size"] != reader["size"]:
-            yield Finding(where, f"size changed from {writer['size']} to {reader['size']}")
+            fix = "change it back, and put the new size under a new name into a new field"
+            yield Finding(where, f"size changed from {writer['size']} to {reader['size']}", fix)
 
     def _fields(self, writer: Schema, reader: Schema, where: str) -> Iterator[Finding]:
         theirs = {each["name"]: each for each in writer["fields"]}
@@ -122,12 +127,13 @@ class _Walk:
             if found is not None:
                 yield from self.compare(found["type"], field["type"], place)
             elif "default" not in field:
-                yield Finding(place, "added without a default")
+                yield Finding(place, "added without a default", "give it a default")
 
 
 def _promoted(one: str, other: str, where: str) -> Iterator[Finding]:
     if other not in PROMOTIONS.get(one, ()):
-        yield Finding(where, f"type changed from {one} to {other}")
+        fix = "change it back, and put the new type into a new field with a default"
+        yield Finding(where, f"type changed from {one} to {other}", fix)
     elif "bytes" in (one, other):  # numbers read alike, text and bytes don't
         yield Finding(where, f"{one} read as {other}", fatal=False)
 

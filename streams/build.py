@@ -19,7 +19,7 @@ from todoke.schemas.policy import Problem
 from todoke.sinks import connectors, secrets
 from todoke.sinks.sender import Sender
 
-from . import keychecks, providers
+from . import keychecks, providers, registry
 from .desk import Desk, Place
 from .due import Due
 from .freshness import Freshness, Marks, ends
@@ -29,7 +29,7 @@ from .keeper import KEPT, Keeper
 from .metrics import Metrics
 from .outbox import Outbox, producer_config
 from .pulse import Pulse
-from .registry import SchemaRegistry, resolve
+from .registry import SchemaRegistry
 from .runner import Hooks, Runner, consumer_config
 from .settings import Settings
 from .settling import Settling
@@ -79,9 +79,7 @@ def _checking(check: Callable[[Partner], list[str]]) -> Callable[[Partner], list
 
 def codec(settings: Settings, partners: Sequence[str]) -> Codec:
     """The codec, with ids from the registry where one is configured, else from the lock."""
-    if not settings.registry.url:
-        return Codec()
-    return Codec(resolve(settings.registry, carried(settings.namespace, partners)))
+    return registry.codec(settings.registry, carried(settings.namespace, partners))
 
 
 def clock() -> int:

@@ -19,7 +19,21 @@ from todoke.schemas.errors import TodokeError
 from todoke.sinks.emulators import Place
 from todoke.sinks.emulators.command import run
 
-from . import app, build, dispatch, keychecks, lookup, metrics, people, publishing, registry, settings, story, topics
+from . import (
+    app,
+    build,
+    deploy,
+    dispatch,
+    keychecks,
+    lookup,
+    metrics,
+    people,
+    publishing,
+    registry,
+    settings,
+    story,
+    topics,
+)
 from .cluster import apply
 from .demo.cast import DemoError
 from .demo.run import Show
@@ -123,13 +137,15 @@ def topics_group() -> None:
 @topics_group.command("apply")
 @click.option("--fix", is_flag=True, help="Also bring settings that drifted back to what they should be.")
 def topics_apply(*, fix: bool) -> None:
-    """Create what is missing and report what differs; ends with 1 while anything still differs."""
+    """Create what is missing, report what differs, register schemas; ends with 1 while anything still differs."""
     loaded = settings.load()
     partners = [partner.name for partner in build.rules(loaded).registry.partners]
     admin = AdminClient({"bootstrap.servers": loaded.kafka.bootstrap, **loaded.kafka.client})
     changes = apply(admin, topics.wanted(loaded, partners), fix=fix)
     for change in changes:
         click.echo(str(change))
+    if loaded.registry.url:
+        click.echo(deploy.register(loaded, partners))
     left = [change for change in changes if not change.done]
     click.echo(
         f"{len(changes) - len(left)} changed, {len(left)} differ" if changes else "all topics are as they should be"
@@ -157,6 +173,10 @@ def schemas_lock(folder: Path) -> None:
     """Renew ids.lock.json and the history in FOLDER after a change of an .avsc file."""
     for line in registry.renew(folder):
         click.echo(line)
+
+
+schemas_group.add_command(deploy.schemas_check)
+schemas_group.add_command(deploy.schemas_register)
 
 
 @main.group("partners")

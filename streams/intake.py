@@ -26,7 +26,7 @@ from todoke.processors.plan import (
     of_unknown,
     supersessions,
 )
-from todoke.schemas.errors import Refused
+from todoke.schemas.errors import Refused, Retry
 from todoke.schemas.events import INTAKE, Event, Outcome
 from todoke.schemas.identity import Identifier
 from todoke.schemas.obligations import ENDED, Obligation
@@ -56,11 +56,14 @@ class Intake:
         self.names = {tools.topic(name): name for name in INTAKE}
         self.consulted = {each.name: consulted(each, tools.rules.policy) for each in tools.rules.registry.partners}
 
-    def __call__(self, messages: Sequence[Message]) -> None:
-        """One batch, whole. Raises `NotCurrent` or `Retry` when it can't go on now; then it is repeated."""
+    def __call__(self, messages: Sequence[Message]) -> list[Message]:
+        """One batch, whole, but for the messages returned: their schema can't be asked for now, so they have to wait.
+
+        Raises `NotCurrent` or `Retry` when it can't go on now; then it is repeated.
+        """
         tools = self.tools
         tools.view.require_current(tools.now(), tools.stale_after_ms)
-        decoded, refused = self._read(messages)
+        decoded, refused, left = self._read(messages)
         taken = self._resolve(self._admitted(decoded, refused))
         merged = self._merge(taken)
         obligations = self._oblige(merged)
@@ -80,8 +83,10 @@ class Intake:
         tools.metrics.batch("intake", len(messages))
         for each in outcomes:
             tools.metrics.outcome(each.topic, each.outcome, each.reason)
+        tools.metrics.set("todoke_schema_waiting_messages", len(left))
         self._alarm(merged)
         self.freshness.done(messages)
+        return left
 
     def _alarm(self, merged: Iterable[Merged]) -> None:
         """Data given although a restriction stood is a breach in the making (correctness, 21)."""
@@ -92,16 +97,19 @@ class Intake:
                         self.tools.metrics.count("todoke_provisions_after_restriction_total", name)
                         log.error("provision %s to %s came after a restriction", one.event.event_id, name)
 
-    def _read(self, messages: Sequence[Message]) -> tuple[list[tuple[Message, Event]], list[Bad]]:
-        """The events that can be read, and the messages that can't."""
+    def _read(self, messages: Sequence[Message]) -> tuple[list[tuple[Message, Event]], list[Bad], list[Message]]:
+        """The events that can be read, the messages that can't, and those of which nobody can say it now."""
         decoded: list[tuple[Message, Event]] = []
         refused: list[Bad] = []
+        left: list[Message] = []
         for message in messages:
             try:
                 decoded.append((message, self._decode(message)))
             except Refused as error:
                 refused.append(Bad(message, self.names[message.topic() or ""], "", error))
-        return decoded, refused
+            except Retry:  # of the schema registry
+                left.append(message)
+        return decoded, refused, left
 
     def _admitted(self, decoded: Sequence[tuple[Message, Event]], refused: list[Bad]) -> list[Taken]:
         """Admit each event, by the time at which its first copy was appended: a later copy of a grant counts no later."""

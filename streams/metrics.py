@@ -15,6 +15,7 @@ from todoke.processors.balance import Balance
 
 Name = Literal[
     "todoke_outcomes_total",
+    "todoke_schema_waiting_messages",
     "todoke_batch_messages",
     "todoke_directives_total",
     "todoke_propagation_seconds",
@@ -44,6 +45,11 @@ SIZES = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10000)
 
 METRICS: dict[Name, tuple[type[MetricWrapperBase], tuple[str, ...], str]] = {
     "todoke_outcomes_total": (Counter, ("topic", "outcome", "reason"), "Events by what became of them: law 1."),
+    "todoke_schema_waiting_messages": (
+        Gauge,
+        (),
+        "Events whose schema the registry can't be asked for now: not committed, and taken in when it is back.",
+    ),
     "todoke_batch_messages": (Histogram, ("service",), "Messages in one batch of a service."),
     "todoke_directives_total": (Counter, ("partner", "kind"), "Directives produced: work that is due."),
     "todoke_propagation_seconds": (

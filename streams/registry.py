@@ -1,7 +1,9 @@
 """The schema registry: ids for what we write, schemas of what others wrote. Any that speaks Confluent's REST subset will do.
 
-Sync, and asked at boot and at the first message of an unknown schema only. Not confluent-kafka's own client: it brings
-authlib and a second HTTP client for six requests. Redirects are not followed, since they would carry the password along.
+Subjects and their level are written on deploy (`deploy`); a process that runs only reads, so it needs no right to
+register, and can't put a schema there that nobody has checked. It asks at boot, and at the first message of a schema
+that it doesn't know. Not confluent-kafka's own client: it brings
+authlib and a second HTTP client for eight requests. Redirects are not followed, since they would carry the password along.
 """
 
 import base64
@@ -24,6 +26,7 @@ from msgspec import Struct
 from todoke.schemas import contracts
 from todoke.schemas.codec import Codec, UnknownSchema
 from todoke.schemas.errors import Misconfigured, Refused, Retry
+from todoke.schemas.events import INTAKE
 
 from .settings import Registry
 
@@ -31,6 +34,10 @@ LEVEL = "BACKWARD_TRANSITIVE"
 MEDIA = "application/vnd.schemaregistry.v1+json"
 TIMEOUT_S = 10.0
 ASK_AGAIN_S = 30.0
+FETCH_S = 2.0
+BACK_OFF_S = 5.0
+
+EVENTS = frozenset(kind.__name__ for kind in INTAKE.values())
 
 T = TypeVar("T", bound=Struct)
 
@@ -45,25 +52,55 @@ class Answer(Struct, frozen=True, rename="camel"):
     compatibility_level: str = ""
 
 
+class Verdict(Struct, frozen=True):
+    """A registry's own word on whether it would take a schema."""
+
+    is_compatible: bool
+
+
+class Version(Struct, frozen=True):
+    """One version of a subject: its id on the wire, and its schema, None where it is no whole Avro schema."""
+
+    id: int
+    schema: Any
+
+
 def subject(topic: str, record: str) -> str:
     """The subject of a record on a topic: strategy TopicRecordName."""
     return f"{topic}-todoke.{record}"
 
 
-def resolve(settings: Registry, carried: Iterable[tuple[str, str]]) -> dict[str, int]:
-    """The ids to write with, by record name, after every (topic, record) of `carried` has its subject and its level.
+def codec(settings: Registry, carried: Iterable[tuple[str, str]]) -> Codec:
+    """A codec that writes with the registry's ids of every (topic, record) of `carried`, or with the lock's without a URL.
 
-    Without a URL, the ids of the lock. Raises `Retry` while the registry doesn't answer, `Misconfigured` when it
-    refuses: a schema that can't read an earlier version, a wrong address, a wrong password.
+    It reads what earlier versions wrote, and on intake topics whatever the registry holds. Of our own records a version
+    that the history lacks stays unknown: a process newer than this one wrote it, and joining what is only half understood
+    would lose the other half. Raises `Retry` while the registry doesn't answer, `Misconfigured` when it refuses or when
+    nothing was registered yet.
     """
     if not settings.url:
-        return contracts.ids(contracts.lock(contracts.folder()))
-    client = SchemaRegistry(settings)
-    schemas = contracts.current(contracts.folder())
+        return Codec()
+    client, where = SchemaRegistry(settings), contracts.folder()
+    wanted = {name: contracts.digest(schema) for name, schema in contracts.current(where).items()}
+    past = {name: {each.sha256 for each in versions.values()} for name, versions in contracts.lock(where).items()}
     ids: dict[str, int] = {}
-    for topic, record in carried:  # one schema, one id: registries give it by content
-        ids.setdefault(record, client.register(subject(topic, record), schemas[record]))
-    return ids
+    others: dict[int, Any] = {}
+    for topic, record in carried:
+        for each in client.versions(subject(topic, record)).values():
+            held = "" if each.schema is None else contracts.digest(each.schema)
+            if held == wanted[record]:
+                ids.setdefault(record, each.id)  # one schema, one id: registries give it by content
+            if held in past[record] or record in EVENTS:
+                others[each.id] = each.schema
+        if record not in ids:
+            raise Misconfigured(
+                f"{client}: {subject(topic, record)} has no version like schemas/avro/{record}.avsc: "
+                "run `todoke schemas register`"
+            )
+    found = Codec(ids)
+    for schema_id, schema in others.items():
+        found.learn(schema_id, schema)
+    return found
 
 
 def decode(codec: Codec, client: "SchemaRegistry | None", data: bytes, *expected: type[T]) -> T:
@@ -109,6 +146,7 @@ class SchemaRegistry:
             self._headers["Authorization"] = f"Basic {base64.b64encode(both).decode()}"
         self._opener = urllib.request.build_opener(_Stay())
         self._absent: dict[int, float] = {}
+        self._silent_until = 0.0
 
     def __str__(self) -> str:
         return f"schema registry at {self.url}"
@@ -116,42 +154,74 @@ class SchemaRegistry:
     def register(self, name: str, schema: contracts.Schema) -> int:
         """The id of `schema` under subject `name`, registered if it isn't yet, at compatibility `LEVEL`."""
         place = quote(name, safe="")
-        level = self._ask("GET", f"/config/{place}")
-        if level is None or level.compatibility_level != LEVEL:
+        if self.level(name) != LEVEL:
             self._ask("PUT", f"/config/{place}", {"compatibility": LEVEL})
-        body = {"schema": json.dumps(schema, ensure_ascii=False), "schemaType": "AVRO"}
+        body = _body(schema)
         found = self._ask("POST", f"/subjects/{place}", body) or self._ask("POST", f"/subjects/{place}/versions", body)
         if found is None or not found.id:
             raise Misconfigured(f"{self}: gave no id to {name}: correct registry.url")
-        return found.id
+        return int(found.id)
+
+    def level(self, name: str) -> str:
+        """The compatibility of a subject; empty where none is set."""
+        found = self._ask("GET", f"/config/{quote(name, safe='')}")
+        return found.compatibility_level if found else ""
+
+    def versions(self, name: str) -> dict[int, Version]:
+        """What a subject holds, by number of version; empty where there is no such subject."""
+        place = f"/subjects/{quote(name, safe='')}/versions"
+        found = {}
+        for number in self._ask("GET", place, kind=tuple[int, ...]) or ():
+            answer = self._ask("GET", f"{place}/{number}")
+            if answer is not None:  # removed between the two questions
+                found[number] = Version(answer.id, _avro(answer))
+        return found
+
+    def allows(self, name: str, schema: contracts.Schema) -> bool:
+        """Whether the registry would take `schema` under a subject that there is, by the level that it has now."""
+        found = self._ask(
+            "POST", f"/compatibility/subjects/{quote(name, safe='')}/versions", _body(schema), kind=Verdict
+        )
+        return found is None or found.is_compatible
 
     def fetch(self, schema_id: int) -> Any:
         """The schema of an id, to be learnt by the codec; None when it is not Avro, or refers to other schemas.
 
         Raises `Refused` when the registry has no such id, from memory for `ASK_AGAIN_S` since many messages will have
-        it, and `Retry` when it doesn't answer: then nothing is known, and the message has to wait.
+        it, and `Retry` when it doesn't answer: then nothing is known, and the message has to wait. Silence is remembered
+        for `BACK_OFF_S`, so that messages whose schema is known don't stand behind one question after the other.
         """
         if time.monotonic() < self._absent.get(schema_id, 0.0):
             raise _absent()
-        found = self._ask("GET", f"/schemas/ids/{schema_id}")
+        if time.monotonic() < self._silent_until:
+            raise Retry(f"{self}: no answer a moment ago: start it, or correct registry.url", perhaps=False)
+        try:
+            found = self._ask("GET", f"/schemas/ids/{schema_id}", timeout_s=FETCH_S)
+        except Retry:
+            self._silent_until = time.monotonic() + BACK_OFF_S
+            raise
         if found is None:
             if len(self._absent) > 1000:
                 self._absent.clear()
             self._absent[schema_id] = time.monotonic() + ASK_AGAIN_S
             raise _absent()
-        if found.schema_type != "AVRO" or found.references:
-            return None
-        with suppress(msgspec.DecodeError):
-            return msgspec.json.decode(found.schema)
-        return None
+        return _avro(found)
 
-    def _ask(self, method: str, path: str, body: dict[str, Any] | None = None) -> Answer | None:
-        """The answer; None where the registry itself says that there is no such thing."""
+    def _ask(
+        self,
+        method: str,
+        path: str,
+        body: dict[str, Any] | None = None,
+        *,
+        kind: type[Any] = Answer,
+        timeout_s: float = TIMEOUT_S,
+    ) -> Any:
+        """The answer as a `kind`; None where the registry itself says that there is no such thing."""
         data = None if body is None else json.dumps(body).encode()
         request = urllib.request.Request(self.url + path, data, self._headers, method=method)  # noqa: S310  # see __init__
         try:
-            with self._opener.open(request, timeout=TIMEOUT_S) as answer:
-                return msgspec.json.decode(answer.read(), type=Answer)
+            with self._opener.open(request, timeout=timeout_s) as answer:
+                return msgspec.json.decode(answer.read(), type=kind)
         except urllib.error.HTTPError as error:
             with error:
                 fault = self._fault(error, path)
@@ -187,6 +257,19 @@ class _Stay(urllib.request.HTTPRedirectHandler):
 
     def redirect_request(self, *_: Any, **__: Any) -> None:
         return None
+
+
+def _body(schema: contracts.Schema) -> dict[str, Any]:
+    return {"schema": json.dumps(schema, ensure_ascii=False), "schemaType": "AVRO"}
+
+
+def _avro(answer: Answer) -> Any:
+    """The schema; None when it is not Avro, or not whole."""
+    if answer.schema_type != "AVRO" or answer.references:
+        return None
+    with suppress(msgspec.DecodeError):
+        return msgspec.json.decode(answer.schema)
+    return None
 
 
 def _absent() -> Refused:

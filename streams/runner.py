@@ -21,7 +21,7 @@ from todoke.schemas.errors import NotCurrent, Retry, TodokeError
 
 log = logging.getLogger(__name__)
 
-Work = Callable[[list[Message]], None]
+Work = Callable[[list[Message]], Sequence[Message] | None]
 Rebalance = Callable[[list[TopicPartition]], None]
 Assign = Callable[[Consumer, list[TopicPartition]], None]
 End = Callable[[str, int, int], None]
@@ -77,8 +77,9 @@ class Runner:
     ) -> None:
         """`work` gets each batch and returns when all its effects are durable.
 
-        It raises `NotCurrent` or `Retry` when it can't go on now: it gets the batch again. Anything else that it raises
-        ends the thread and shows in `failure`.
+        Messages that it returns have to wait: it gets them again before the next ones, and no offset moves past them. It
+        raises `NotCurrent` or `Retry` when it can't go on now: it gets the batch again. Anything else that it raises ends
+        the thread and shows in `failure`.
         """
         self.name = name
         self.topics = list(topics)
@@ -91,6 +92,7 @@ class Runner:
         self.assigned: set[tuple[str, int]] = set()
         self.progress_at = time.monotonic()
         self._ended: dict[tuple[str, int], int] = {}
+        self._left: list[Message] = []
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
 
@@ -123,22 +125,35 @@ class Runner:
             consumer.close()  # commits the offsets stored
 
     def _once(self, consumer: Consumer) -> None:
+        if len(self._left) >= self.batch:  # no more of what can't be worked off now
+            self._work(consumer, self._hold(consumer, []))
+            return
         first = consumer.poll(POLL_S)
         self.progress_at = time.monotonic()
         if first is not None:
             # poll first, then drain what is there: consume(n, timeout) would wait its whole time for a full batch
             self._work(consumer, [each for each in [first, *consumer.consume(self.batch - 1, 0)] if self._usable(each)])
+        elif self._left:
+            self._work(consumer, [])
         elif self.hooks.idle:
             self._attempt(self.hooks.idle)
         self._tell_ends()
 
     def _work(self, consumer: Consumer, messages: list[Message]) -> None:
+        messages = self._mine([*self._left, *messages])
         while messages and not self._stopping.is_set():
             batch = messages
-            if self._attempt(lambda: self.work(batch)):  # noqa: B023  # called before it is bound anew
+            if self._attempt(lambda: self._do(batch)):  # noqa: B023  # called before it is bound anew
                 self._store(consumer, batch)
+                self.waiting = f"{len(self._left)} messages have to wait for the schema registry" if self._left else ""
                 return
             messages = self._hold(consumer, batch)
+
+    def _do(self, batch: list[Message]) -> None:
+        left = list(self.work(batch) or ())
+        if left and not self._left:
+            log.warning("%s: messages have to wait for the schema registry; others go on", self.name)
+        self._left = left
 
     def _tell_ends(self) -> None:
         """Say which partitions have been read to their end: only now, when all that stood before it is worked off."""
@@ -171,12 +186,18 @@ class Runner:
         self.progress_at = time.monotonic()
         if stray is not None and self._usable(stray):
             messages = [*messages, stray]
+        return self._mine(messages)
+
+    def _mine(self, messages: Sequence[Message]) -> list[Message]:
         return [each for each in messages if (each.topic(), each.partition()) in self.assigned]
 
     def _store(self, consumer: Consumer, messages: Sequence[Message]) -> None:
+        """What comes next is what follows the batch, or the first message that has to wait."""
         last: dict[tuple[str, int], int] = {}
         for each in messages:
             last[_place(each)] = (each.offset() or 0) + 1
+        for each in reversed(self._left):  # in the order in which they were read
+            last[_place(each)] = each.offset() or 0
         offsets = [TopicPartition(topic, partition, offset) for (topic, partition), offset in last.items()]
         try:
             consumer.store_offsets(offsets=offsets)
@@ -214,6 +235,7 @@ class Runner:
 
     def _on_lost(self, _: Consumer, partitions: list[TopicPartition]) -> None:
         self.assigned -= {(each.topic, each.partition) for each in partitions}
+        self._left = self._mine(self._left)
         self._tell()
 
     def _tell(self) -> None:

@@ -14,6 +14,7 @@ from todoke.schemas.obligations import Obligation
 from todoke.schemas.receipts import Receipt
 from todoke.schemas.record import SubjectRecord
 
+from . import registry
 from .settings import Settings
 
 Value = TypeVar("Value", bound=Struct)
@@ -27,6 +28,7 @@ class Topics:
     def __init__(self, settings: Settings, codec: Codec) -> None:
         """Reads with a consumer of no group: nothing is committed, nobody is disturbed."""
         self.codec = codec
+        self.schemas = registry.SchemaRegistry(settings.registry) if settings.registry.url else None
         self.namespace = settings.namespace
         self.largest_event = settings.worker.largest_event
         self.config: dict[str, Any] = {
@@ -122,6 +124,6 @@ class Topics:
         if len(raw) > self.largest_event:
             return ""  # refused unread, so known by its place alone
         try:
-            return str(self.codec.decode(raw, kind).event_id)
+            return str(registry.decode(self.codec, self.schemas, raw, kind).event_id)
         except Refused:
             return ""

@@ -9,9 +9,9 @@ import hashlib
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import cache as once
-from importlib.resources import files
+from importlib.resources import files as resources
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -25,18 +25,21 @@ UNFINISHED = "unfinished-"
 
 
 class Jar(Struct, frozen=True):
-    """One jar: its Maven coordinates, its length in bytes, its hash."""
+    """One file of Maven Central: its coordinates, its length in bytes, its hash. A jar, unless it says otherwise."""
 
     group: str
     artifact: str
     version: str
     length: int
     sha256: str
+    classifier: str = ""
+    packaging: str = "jar"
 
     @property
     def path(self) -> Path:
         """Where it is, or will be, in the layout of a Maven repository."""
-        name = f"{self.artifact}-{self.version}.jar"
+        kind = f"-{self.classifier}" if self.classifier else ""
+        name = f"{self.artifact}-{self.version}{kind}.{self.packaging}"
         return cache() / "maven" / self.group.replace(".", "/") / self.artifact / self.version / name
 
     @property
@@ -78,7 +81,7 @@ def _decode(sha256: str, length: str, name: str) -> Jar:
 @once
 def listed() -> tuple[Jar, ...]:
     """All jars that the broker needs."""
-    return tuple(decode((files(__package__) / LIST).read_text()))
+    return tuple(decode((resources(__package__) / LIST).read_text()))
 
 
 def paths() -> list[Path]:
@@ -86,22 +89,23 @@ def paths() -> list[Path]:
     return [each.path for each in listed()]
 
 
-def fetch(progress: Progress) -> None:
+def fetch(progress: Progress, what: str = "Kafka", files: Sequence[Jar] | None = None) -> None:
     """Bring what isn't in the cache yet, telling the bytes. Raises `Missing` when something can't be had."""
-    if all(each.here for each in listed()):
+    files = listed() if files is None else files
+    if all(each.here for each in files):
         return
     if find_spec("jgo") is None:
-        raise Missing("no jgo to fetch Kafka's jars with: pip install 'todoke[embedded]'")
+        raise Missing(f"no jgo to fetch {what} with: pip install 'todoke[embedded]'")
     cache().mkdir(parents=True, exist_ok=True)
-    with locked(cache() / "lock", progress, "waiting for another process that fetches Kafka"):
-        wanted = [each for each in listed() if not each.here]
+    with locked(cache() / "lock", progress, f"waiting for another process that fetches {what}"):
+        wanted = [each for each in files if not each.here]
         total = sum(each.length for each in wanted)
         done = 0
 
         def count(more: int) -> None:
             nonlocal done
             done += more
-            progress("fetching Kafka", done, total)
+            progress(f"fetching {what}", done, total)
 
         with unfinished() as folder:
             for each in wanted:
@@ -118,7 +122,12 @@ def _bring(jar: Jar, folder: Path, count: Callable[[int], None]) -> None:
 
     context = MavenContext(PythonResolver(progress_callback=counting), repo_cache=folder, local_repos=[])
     try:
-        fetched = context.project(jar.group, jar.artifact).at_version(jar.version).artifact().resolve()
+        fetched = (
+            context.project(jar.group, jar.artifact)
+            .at_version(jar.version)
+            .artifact(jar.classifier, jar.packaging)
+            .resolve()
+        )
     except (OSError, RuntimeError) as error:  # requests' errors are OSErrors, jgo's own are RuntimeErrors
         raise Missing(f"{jar.artifact} could not be fetched from Maven Central: {error}") from error
     if hashlib.sha256(fetched.read_bytes()).hexdigest() != jar.sha256:

@@ -46,7 +46,7 @@ rootLogger.appenderRef.out.ref = out
 
 def prepare(place: Place, progress: Progress) -> None:
     """Fetch the jars and format a template, once; then write the properties, and a data directory where there is none."""
-    _require(java())
+    require(java())
     jars.fetch(progress)
     template = _template(progress)
     data = place.folder / DATA
@@ -126,13 +126,13 @@ def java() -> Path:
     return Path(found)
 
 
-def _require(launcher: Path) -> None:
+def require(launcher: Path, oldest: int = JAVA) -> None:
     """Raise `Missing` unless it runs a Java that is new enough. macOS has a launcher that only says where to get one."""
     said = subprocess.run([launcher, "-version"], capture_output=True, text=True, check=False)
     version = re.search(r'version "(\d+)', said.stderr)
     if said.returncode or version is None:
         raise Missing(f"{launcher} runs no Java: {INSTALL}")
-    if int(version[1]) < JAVA:
+    if int(version[1]) < oldest:
         raise Missing(f"{launcher} is a Java {version[1]}, too old: {INSTALL}")
 
 

@@ -21,7 +21,7 @@ from todoke.schemas.errors import Misconfigured, Refused, Retry
 from todoke.schemas.events import ConsentChange
 from todoke.schemas.evolution import incompatibilities
 from todoke.streams import registry
-from todoke.streams.registry import SchemaRegistry, decode, renew, resolve, subject
+from todoke.streams.registry import SchemaRegistry, codec, decode, renew, subject
 from todoke.streams.settings import Registry
 
 SCHEMA = contracts.current(contracts.folder())["ConsentChange"]
@@ -49,7 +49,7 @@ class Fake:
         self.forced: tuple[int, bytes] | None = None
         self.url = ""
 
-    def answer(self, method: str, path: str, body: dict[str, Any]) -> tuple[int, dict[str, Any]]:
+    def answer(self, method: str, path: str, body: dict[str, Any]) -> tuple[int, Any]:
         match method, [unquote(part) for part in path.strip("/").split("/")]:
             case "GET", ["config", name]:
                 level = self.levels.get(name)
@@ -66,6 +66,12 @@ class Fake:
                 return 200, {"subject": name, "version": 1, "id": self.texts.index(text) + 1, "schema": text}
             case "POST", ["subjects", name, "versions"]:
                 return self._register(name, body["schema"])
+            case "GET", ["subjects", name, "versions"]:
+                held = self.subjects.get(name)
+                return (200, list(range(1, len(held) + 1))) if held else (404, {"error_code": 40401, "message": "none"})
+            case "GET", ["subjects", name, "versions", number]:
+                text = self.subjects[name][int(number) - 1]
+                return 200, {"subject": name, "version": number, "id": self.texts.index(text) + 1, "schema": text}
             case "GET", ["schemas", "ids", number]:
                 index = int(number) - 1
                 found = index < len(self.texts)
@@ -122,25 +128,62 @@ def fake() -> Iterator[Fake]:
         thread.join()
 
 
+CHANGE = ConsentChange(event_id="e", occurred_at=1, purpose="profiling", decision="granted")
+
+
+def written_with(found: Codec) -> int:
+    return int.from_bytes(found.encode(CHANGE)[1:5], "big")
+
+
 def test_without_a_registry_ids_come_from_the_lock() -> None:
-    assert resolve(Registry(), []) == contracts.ids(contracts.lock(contracts.folder()))
+    assert written_with(codec(Registry(), [])) == contracts.ids(contracts.lock(contracts.folder()))["ConsentChange"]
 
 
 def test_every_subject_is_registered_once_and_held_to_its_level(fake: Fake) -> None:
+    schemas = contracts.current(contracts.folder())
     carried = [("n.consent-changes", "ConsentChange"), ("n.directives.a", "Directive"), ("n.directives.b", "Directive")]
+    client = SchemaRegistry(Registry(url=fake.url + "/"))
 
-    first = resolve(Registry(url=fake.url), carried)
-    again = resolve(Registry(url=fake.url + "/"), carried)
+    first = [client.register(subject(topic, record), schemas[record]) for topic, record in carried]
+    again = [client.register(subject(topic, record), schemas[record]) for topic, record in carried]
 
     names = [
         "n.consent-changes-todoke.ConsentChange",
         "n.directives.a-todoke.Directive",
         "n.directives.b-todoke.Directive",
     ]
-    assert first == again == {"ConsentChange": 1, "Directive": 2}
+    assert first == again == [1, 2, 2]
+    assert written_with(codec(Registry(url=fake.url), carried)) == 1
     assert fake.levels == dict.fromkeys(names, "BACKWARD_TRANSITIVE")
     assert {name: len(versions) for name, versions in fake.subjects.items()} == dict.fromkeys(names, 1)
     assert len([path for method, path, _ in fake.seen if method == "PUT"]) == len(names)
+
+
+def test_of_our_own_records_a_version_that_the_history_lacks_stays_unknown(fake: Fake) -> None:
+    schemas, client = contracts.current(contracts.folder()), SchemaRegistry(Registry(url=fake.url))
+    ours, theirs = schemas["Directive"], {**schemas["Directive"], "fields": [*schemas["Directive"]["fields"]]}
+    theirs["fields"].append({"name": "mood", "type": "string", "default": ""})
+    carried = [("consent-changes", "ConsentChange"), ("directives.a", "Directive")]
+    for (topic, record), schema in zip(carried, [SCHEMA, ours], strict=True):
+        client.register(subject(topic, record), schema)
+    wider = client.register(subject("consent-changes", "ConsentChange"), WIDER)
+    later = client.register(subject("directives.a", "Directive"), theirs)
+
+    found = codec(Registry(url=fake.url), carried)
+
+    assert wider in found._writers
+    assert later not in found._writers
+
+
+def test_a_silent_registry_is_not_asked_for_every_message(fake: Fake) -> None:
+    client = SchemaRegistry(Registry(url=fake.url))
+    fake.forced = (503, b"")
+
+    for _ in range(3):
+        with pytest.raises(Retry):
+            client.fetch(1)
+
+    assert len(fake.seen) == 1
 
 
 def test_a_level_that_somebody_lowered_is_set_again(fake: Fake) -> None:
@@ -170,12 +213,12 @@ def test_an_unknown_schema_is_fetched_learnt_and_read(fake: Fake) -> None:
     schema_id = client.register("s", SCHEMA)
     change = ConsentChange(event_id="e", occurred_at=1, purpose="profiling", decision="granted")
     message = Codec({"ConsentChange": schema_id}).encode(change)
-    codec = Codec()
+    coder = Codec()
     with pytest.raises(UnknownSchema):
-        decode(codec, None, message, ConsentChange)
+        decode(coder, None, message, ConsentChange)
     asked = len(fake.seen)
 
-    read = [decode(codec, client, message, ConsentChange) for _ in range(3)]
+    read = [decode(coder, client, message, ConsentChange) for _ in range(3)]
 
     assert read == [change] * 3
     assert len(fake.seen) == asked + 1
@@ -278,7 +321,7 @@ def test_user_and_password_are_sent(fake: Fake) -> None:
 
 def test_a_registry_that_is_down_is_asked_again_and_named() -> None:
     with pytest.raises(Retry, match=r"http://127\.0\.0\.1:9: .*start it, or correct registry\.url"):
-        resolve(Registry(url="http://127.0.0.1:9"), [("t", "ConsentChange")])
+        codec(Registry(url="http://127.0.0.1:9"), [("t", "ConsentChange")])
 
 
 @pytest.mark.parametrize("url", ["127.0.0.1:8081", "file:///etc/passwd", "http://", "http://u:hidden@127.0.0.1"])

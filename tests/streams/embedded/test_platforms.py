@@ -95,7 +95,7 @@ def test_a_server_on_the_path_serves_where_there_is_no_wheel(name: str, bare: Ba
 def test_a_java_on_the_path_has_to_run_and_be_new_enough(text: str, said: str, bare: Bare) -> None:
     bare.program("java", text)
 
-    done = bare.run("from todoke.streams.embedded import kafka; kafka._require(kafka.java())")
+    done = bare.run("from todoke.streams.embedded import kafka; kafka.require(kafka.java())")
 
     assert said in done.stderr
     assert bool(said) == bool(done.returncode)
