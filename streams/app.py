@@ -119,7 +119,7 @@ def credentials(client: dict[str, Any]) -> Any:
     protocol = str(client.get("security.protocol", "plaintext")).lower()
     context = None
     if protocol.endswith("ssl"):
-        context = ssl.create_default_context(cafile=client.get("ssl.ca.location"))
+        context = ssl.create_default_context(cafile=client.get("ssl.ca.location"), cadata=client.get("ssl.ca.pem"))
         if "ssl.certificate.location" in client:
             context.load_cert_chain(client["ssl.certificate.location"], client.get("ssl.key.location"))
     if protocol.startswith("sasl"):

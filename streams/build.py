@@ -19,7 +19,7 @@ from todoke.schemas.policy import Problem
 from todoke.sinks import connectors, secrets
 from todoke.sinks.sender import Sender
 
-from . import keychecks, providers, registry
+from . import acls, cluster, keychecks, providers, registry, topics
 from .desk import Desk, Place
 from .due import Due
 from .freshness import Freshness, Marks, ends
@@ -123,6 +123,18 @@ def parts(settings: Settings, now: Callable[[], int] | None = None, *, checked: 
         permission_bound_ms=settings.worker.permission_bound_ms,
     )
     return Parts(settings, tools, Due(view), sending, metrics)
+
+
+def require_cluster(settings: Settings, served: Sequence[str] | None = None) -> None:
+    """See that the cluster answers, knows us, and has the topics that our role uses as we rely on them.
+
+    `served` are a dispatcher's partners, none meaning all; None stands for a worker. Raises `Misconfigured`, `Retry`.
+    """
+    partners = [partner.name for partner in rules(settings).registry.partners]
+    role: acls.Role = "worker" if served is None else "dispatcher"
+    names = acls.topics_of(role, settings.namespace, served or partners)
+    needed = [each for each in topics.wanted(settings, partners) if each.name in names]
+    cluster.require(cluster.connect(settings.kafka), needed)
 
 
 def worker_runners(made: Parts) -> list[Runner]:

@@ -10,7 +10,6 @@ import click
 import faust
 import redis
 from confluent_kafka import KafkaException
-from confluent_kafka.admin import AdminClient
 from rich.table import Table
 
 from todoke.processors.balance import balance
@@ -24,6 +23,7 @@ from . import (
     build,
     deploy,
     dispatch,
+    growth,
     keychecks,
     lookup,
     metrics,
@@ -34,7 +34,7 @@ from . import (
     story,
     topics,
 )
-from .cluster import apply
+from .cluster import apply, connect
 from .demo.cast import DemoError
 from .demo.run import Show
 from .demo.run import run as run_demo
@@ -60,7 +60,16 @@ class Group(click.Group):
         except (redis.ConnectionError, redis.TimeoutError):
             raise click.ClickException("redis.url: no answer: start the server, or correct the address") from None
         except KafkaException as error:
-            raise click.ClickException(f"kafka: {error.args[0].name()}: is the broker up?") from None
+            raise click.ClickException(_why(error)) from None
+
+
+def _why(error: KafkaException) -> str:
+    """What is wrong with the cluster, or with our settings of it: a new client is told more than one that waits."""
+    try:
+        connect(settings.load().kafka)
+    except TodokeError as found:
+        return str(found)
+    return f"kafka: {error.args[0].name()}: see `todoke topics apply`, and the rights of kafka.client's user"
 
 
 @click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"]})
@@ -74,7 +83,9 @@ def main(*, verbose: bool) -> None:
 @main.command()
 def worker() -> None:
     """Run a worker: intake, obligations, keeper."""
-    made = build.parts(settings.load())
+    loaded = settings.load()
+    build.require_cluster(loaded)
+    made = build.parts(loaded)
     keychecks.establish(made.tools, Topics(made.settings, made.tools.codec))
     faust.Worker(app.make(made, build.worker_runners(made)), loglevel="WARN", quiet=True).execute_from_commandline()
 
@@ -83,6 +94,7 @@ def worker() -> None:
 @click.option("--partner", "partners", multiple=True, help="Serve this partner; may be repeated. Default: all.")
 def dispatching(partners: tuple[str, ...]) -> None:
     """Run a dispatcher: a lane and a desk for each partner."""
+    build.require_cluster(settings.load(), partners)
     with opened() as made:
         keychecks.establish(made.tools, Topics(made.settings, made.tools.codec))
         asyncio.run(dispatch.run(made, partners))
@@ -140,8 +152,7 @@ def topics_apply(*, fix: bool) -> None:
     """Create what is missing, report what differs, register schemas; ends with 1 while anything still differs."""
     loaded = settings.load()
     partners = [partner.name for partner in build.rules(loaded).registry.partners]
-    admin = AdminClient({"bootstrap.servers": loaded.kafka.bootstrap, **loaded.kafka.client})
-    changes = apply(admin, topics.wanted(loaded, partners), fix=fix)
+    changes = apply(connect(loaded.kafka), topics.wanted(loaded, partners), fix=fix)
     for change in changes:
         click.echo(str(change))
     if loaded.registry.url:
@@ -151,6 +162,9 @@ def topics_apply(*, fix: bool) -> None:
         f"{len(changes) - len(left)} changed, {len(left)} differ" if changes else "all topics are as they should be"
     )
     sys.exit(1 if left else 0)
+
+
+topics_group.add_command(growth.topics_grow)
 
 
 @topics_group.command("list")

@@ -1,5 +1,7 @@
-"""A cluster's topics brought in line with `topics`: what is missing is created, what differs is reported."""
+"""A cluster: reached, or refused with the setting at fault; its topics brought in line with `topics`, or found unfit."""
 
+import logging
+import time
 from collections.abc import Iterable, Sequence
 from concurrent.futures import Future
 from typing import Any
@@ -10,20 +12,84 @@ from msgspec.structs import replace
 
 from todoke.schemas.errors import Misconfigured, Retry
 
+from .settings import Kafka
 from .topics import Change, Found, Wanted, plan
 
 TIMEOUT_S = 30.0
+ASK_S = 1.0
+HEARD_S = 10.0
+QUIET = logging.getLogger(f"{__name__}.librdkafka")
+QUIET.setLevel(logging.CRITICAL + 1)  # what it would say is said here once, as an error with a fix
 
 PASSING = {"_TRANSPORT", "_ALL_BROKERS_DOWN", "_TIMED_OUT", "_TIMED_OUT_QUEUE", "REQUEST_TIMED_OUT", "NOT_CONTROLLER"}
 FIXES = {
     "INVALID_REPLICATION_FACTOR": "set kafka.replication to no more than the brokers there are",
     "TOPIC_AUTHORIZATION_FAILED": "allow kafka.client's user to create, describe and alter it",
     "CLUSTER_AUTHORIZATION_FAILED": "allow kafka.client's user to create topics",
-    "_AUTHENTICATION": "correct user, password or mechanism in kafka.client",
-    "_SSL": "correct the certificates in kafka.client",
+    "_AUTHENTICATION": "correct sasl.username, sasl.password or sasl.mechanism in kafka.client",
+    "SASL_AUTHENTICATION_FAILED": "correct sasl.username, sasl.password or sasl.mechanism in kafka.client",
+    "_SSL": "have ssl.ca.location in kafka.client name the CA that signed the brokers' certificates",
     "POLICY_VIOLATION": "the cluster's own policy forbids it: have it allowed",
 }
 """What to do about a code by which the cluster refuses for good."""
+
+
+def connect(kafka: Kafka) -> AdminClient:
+    """A client of a cluster that answers, and knows us.
+
+    Raises `Misconfigured` that names the setting at fault when the cluster refuses us, `Retry` while nobody answers.
+    What librdkafka says of its own is not passed on: it may quote what it was given.
+    """
+    heard: list[KafkaError] = []
+    try:
+        config: dict[str, Any] = {"bootstrap.servers": kafka.bootstrap, **kafka.client, "error_cb": heard.append}
+        admin = AdminClient(config, logger=QUIET)
+    except KafkaException as error:
+        raise Misconfigured(f"kafka.client: {_unsaid(error.args[0].str(), kafka)}: correct it") from None
+    deadline = time.monotonic() + HEARD_S
+    while True:
+        try:
+            admin.list_topics(timeout=ASK_S)
+        except KafkaException as error:
+            admin.poll(0)  # which serves the callback
+            names = [each.name() for each in [*heard, error.args[0]]]
+            refused = next((each for each in names if each in FIXES), None)
+            if refused:
+                raise Misconfigured(f"kafka: {kafka.bootstrap} refuses us ({refused}): {FIXES[refused]}") from None
+            if time.monotonic() > deadline:
+                where = "start Kafka, or correct kafka.bootstrap, or security.protocol in kafka.client"
+                raise Retry(f"kafka: no answer from {kafka.bootstrap}: {where}", perhaps=False) from None
+        else:
+            return admin
+
+
+def _unsaid(text: str, kafka: Kafka) -> str:
+    """The text without any value of a setting that may be a secret."""
+    for key, value in kafka.client.items():
+        if any(word in key for word in ("password", "secret", "pem", "token")) and len(str(value)) > 0:
+            text = text.replace(str(value), "…")
+    return text
+
+
+def require(admin: AdminClient, wanted: Sequence[Wanted]) -> None:
+    """See that every topic is there, with a number of partitions that the settings and the records in it agree with.
+
+    Raises `Misconfigured` that names topic, setting and fix. Other differences are for `todoke topics apply` to report.
+    """
+    try:
+        there = admin.list_topics(timeout=TIMEOUT_S).topics
+    except KafkaException as error:
+        raise fault("cluster", error) from None
+    missing = [each.name for each in wanted if each.name not in there]
+    if missing:
+        raise Misconfigured(f"topics: {', '.join(missing)}: not there, or not ours to see: run `todoke topics apply`")
+    for each in wanted:
+        count = len(there[each.name].partitions)
+        if count != each.partitions and not (each.grows and count > each.partitions):
+            raise Misconfigured(
+                f"{each.name}: has {count} partitions, {each.setting} says {each.partitions}: stop everything, "
+                f"set it to {max(count, each.partitions)}, and run `todoke topics grow`"
+            )
 
 
 def observe(admin: AdminClient, names: Iterable[str]) -> dict[str, Found]:
@@ -31,14 +97,14 @@ def observe(admin: AdminClient, names: Iterable[str]) -> dict[str, Found]:
     try:
         there = admin.list_topics(timeout=TIMEOUT_S).topics
     except KafkaException as error:
-        raise _fault("cluster", error) from None
+        raise fault("cluster", error) from None
     resources = {name: ConfigResource(ConfigResource.Type.TOPIC, name) for name in names if name in there}
     if not resources:
         return {}
     answers = admin.describe_configs(list(resources.values()), request_timeout=TIMEOUT_S)
     found = {}
     for name, resource in resources.items():
-        entries = _result(name, answers[resource])
+        entries = result(name, answers[resource])
         partitions = there[name].partitions
         found[name] = Found(
             partitions=len(partitions),
@@ -70,7 +136,7 @@ def _create(admin: AdminClient, wanted: Sequence[Wanted]) -> None:
         for each in wanted
     ]
     for name, future in admin.create_topics(topics, request_timeout=TIMEOUT_S).items():
-        _result(name, future)
+        result(name, future)
 
 
 def _alter(admin: AdminClient, changes: Sequence[Change]) -> None:
@@ -85,19 +151,19 @@ def _alter(admin: AdminClient, changes: Sequence[Change]) -> None:
         for name, entries in by_topic.items()
     ]
     for resource, future in admin.incremental_alter_configs(resources, request_timeout=TIMEOUT_S).items():
-        _result(resource.name, future)
+        result(resource.name, future)
 
 
-def _result(name: str, future: Future[Any]) -> Any:
+def result(name: str, future: Future[Any]) -> Any:
     try:
         return future.result(TIMEOUT_S)
     except KafkaException as error:
         if error.args[0].code() == KafkaError.TOPIC_ALREADY_EXISTS:
             return None  # somebody else was quicker, with the same table
-        raise _fault(name, error) from None
+        raise fault(name, error) from None
 
 
-def _fault(name: str, error: KafkaException) -> Misconfigured | Retry:
+def fault(name: str, error: KafkaException) -> Misconfigured | Retry:
     reason = error.args[0]
     if reason.name() in PASSING:
         return Retry(f"{name}: {reason.str()}: start Kafka, or correct kafka.bootstrap", perhaps=False)

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
-from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, Message, TopicPartition
+from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, Message, TopicPartition, murmur2
 from msgspec import Struct
 
 from todoke.processors.balance import Snapshot
@@ -80,6 +80,16 @@ class Topics:
         finally:
             consumer.close()
 
+    def partitions(self, name: str) -> int:
+        """How many a topic has now."""
+        consumer = Consumer(self.config)
+        try:
+            return len(
+                consumer.list_topics(self.namespace + name, timeout=TIMEOUT_S).topics[self.namespace + name].partitions
+            )
+        finally:
+            consumer.close()
+
     def values(self, name: str, kind: type[Value]) -> Iterator[Value]:
         """Every value of a topic, in order within partitions."""
         for message in self.read(name):
@@ -88,9 +98,15 @@ class Topics:
                 yield self.codec.decode(raw, kind)
 
     def latest(self, name: str, kind: type[Value]) -> dict[str, Value]:
-        """The last value of every key of a compacted topic."""
+        """The last value of every key of a compacted topic, in the partition where it belongs.
+
+        Elsewhere lies what was written before the topic grew, until compaction has removed it.
+        """
         found: dict[str, Value] = {}
+        count = self.partitions(name)
         for message in self.read(name):
+            if murmur2(message.key() or b"", count) != message.partition():
+                continue
             key, raw = (message.key() or b"").decode(), message.value()
             if raw is None:
                 found.pop(key, None)

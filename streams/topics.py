@@ -2,9 +2,11 @@
 
 Partitions. Every producer of ours and of Java clients places a key by murmur2 (`partitioner=murmur2_random` in
 librdkafka, whose default is CRC32), so a key's messages stay together whoever writes them. Topics need not have equal
-numbers of partitions: nothing is joined by partition. But a number once chosen stays: with another one, keys move, the
-old records of a compacted topic are never overwritten where they lie (an erased person's among them), and the due-queue
-of a subject is looked for elsewhere. So partitions are reported when they differ, and changed by nobody here.
+numbers of partitions: nothing is joined by partition. Topics that are deleted by time, but for lanes, may be given more
+at any time: merging goes by the event's time, so no order among partitions matters. Of the others a number once chosen
+stays until `todoke topics grow`: with another one, keys move, the old records of a compacted topic are never overwritten
+where they lie (an erased person's among them), and the due-queue of a subject is looked for elsewhere. So processes
+refuse to start where cluster and settings differ in that.
 
 Times. Every topic has the broker's append time. An event's is what its grant counts from and what it is judged against
 (correctness, 5), and the clock by which retention and compaction lag run must not be a producer's: a clock that is slow
@@ -60,6 +62,11 @@ class Topic(Struct, frozen=True, kw_only=True):
     partitions: Partitions = "intake"
     config: Mapping[str, str] = {}
     doc: str
+
+    @property
+    def grows(self) -> bool:
+        """Whether it may be given more partitions at any time: nothing is found by partition, and nothing overwritten."""
+        return self.cleanup == "delete" and self.partitions == "intake"
 
 
 ALWAYS = {
@@ -212,12 +219,14 @@ TOPICS: tuple[Topic, ...] = (
 
 
 class Wanted(Struct, frozen=True, kw_only=True):
-    """A topic as a cluster should have it, under its full name."""
+    """A topic as a cluster should have it, under its full name. `grows`: it may have more partitions, at any time."""
 
     name: str
     partitions: int
     replication: int
     config: dict[str, str]
+    grows: bool = False
+    setting: str = "kafka.partitions"
 
 
 class Found(Struct, frozen=True, kw_only=True):
@@ -270,6 +279,8 @@ def wanted(settings: Settings, partners: Sequence[str]) -> list[Wanted]:
             partitions=counts[topic.partitions],
             replication=kafka.replication,
             config={"min.insync.replicas": str(min(kafka.in_sync, kafka.replication)), **configuration(topic)},
+            grows=topic.grows,
+            setting={"intake": "kafka.partitions", "lane": "kafka.lane_partitions", "one": "Todoke"}[topic.partitions],
         )
         for topic in TOPICS
         for name in names(topic, settings.namespace, partners)
@@ -292,7 +303,10 @@ def plan(existing: Mapping[str, Found], wanted: Iterable[Wanted]) -> list[Change
             changes.append(Change(topic=each.name))
             continue
         pairs = {
-            "partitions": (str(found.partitions), str(each.partitions)),
+            "partitions": (
+                str(found.partitions),
+                str(max(found.partitions, each.partitions) if each.grows else each.partitions),
+            ),
             "replication": (str(found.replication), str(each.replication)),
             **{key: (found.config.get(key, ""), value) for key, value in each.config.items()},
         }

@@ -189,7 +189,17 @@ def connect(url: str) -> Any:
     try:
         info: Any = client.info("memory")
         policy = info.get("maxmemory_policy", "noeviction")
-    except redis.RedisError as error:
+    except redis.AuthenticationError:
+        raise Misconfigured("redis.url: user or password is refused: correct them there, or in TODOKE_REDIS") from None
+    except redis.exceptions.NoPermissionError:
+        fix = "allow +@read +@write +@scripting +info on ~todoke:*, after the namespace"
+        raise Misconfigured(f"redis.url: the user may not do what Todoke does: {fix}") from None
+    except (redis.RedisError, OSError) as error:
+        if "CERTIFICATE_VERIFY_FAILED" in str(error):
+            fix = "name its CA with ?ssl_ca_certs=PATH, and its host as the certificate does"
+            raise Misconfigured(f"redis.url: the server's certificate is not trusted: {fix}") from None
+        if isinstance(error, FileNotFoundError) or "No such file" in str(error):
+            raise Misconfigured("redis.url: ssl_ca_certs names no file that can be read: correct it") from None
         raise Misconfigured(f"redis.url: no answer ({type(error).__name__}): start the server or correct it") from None
     if policy != "noeviction":
         fix = "set maxmemory-policy to noeviction: an evicted record would read as a person of whom nothing is known"

@@ -11,6 +11,7 @@ import click
 
 from todoke.processors import decide
 from todoke.schemas import errors
+from todoke.streams import acls
 from todoke.streams.cli import main
 from todoke.streams.metrics import METRICS
 from todoke.streams.topics import DAY, FOREVER, TOPICS, Topic
@@ -43,6 +44,26 @@ def topics() -> str:
     """Every topic: what it carries, its key, how long it keeps it."""
     rows = ((f"`{each.name}`", f"`{each.carries.__name__}`", each.key, kept(each), each.doc) for each in TOPICS)
     return table(["topic", "carries", "key", "kept", "meaning"], rows)
+
+
+def rights() -> str:
+    """What each role needs to be allowed at the cluster."""
+    events = frozenset(acls.EVENTS)
+
+    def named(rows: tuple[str, ...]) -> str:
+        first = ["intake topics"] if events <= set(rows) else []
+        return ", ".join(first + [f"`{each}`" for each in rows if each not in events]) or "–"
+
+    lines = (
+        (
+            f"`{role}`: {each.doc}",
+            named(each.reads),
+            named(each.writes),
+            ", ".join(f"`{one}…`" for one in each.groups) or "–",
+        )
+        for role, each in acls.ACCESS.items()
+    )
+    return table(["role", "Read", "Write", "Read on groups"], lines)
 
 
 def kept(topic: Topic) -> str:
@@ -89,6 +110,7 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "decisions": lambda: codes(decide.REASONS),
     "topics": topics,
     "commands": commands,
+    "acls": rights,
 }
 """What stands in each block, by its name."""
 

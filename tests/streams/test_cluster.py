@@ -61,7 +61,7 @@ def test_two_who_create_at_once_both_succeed(admin: AdminClient, settings: Setti
 def test_drift_is_reported_and_mended_only_when_asked_and_partitions_never(
     admin: AdminClient, settings: Settings
 ) -> None:
-    topics = wanted(settings, [])[:1]
+    topics = [replace(wanted(settings, [])[0], grows=False)]
     cluster.apply(admin, topics)
     settled(admin, topics)
     other = [replace(topics[0], partitions=1, config={**topics[0].config, "retention.ms": "86400000"})]

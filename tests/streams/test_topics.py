@@ -112,7 +112,7 @@ def test_a_difference_is_told_by_field_with_what_is_and_what_should_be() -> None
 
 
 def test_partitions_and_replicas_are_never_mended() -> None:
-    one = EMBEDDED[0]
+    one = replace(EMBEDDED[0], grows=False)
     existing = {one.name: replace(found(one), partitions=9, replication=2)}
 
     changes = plan(existing, [one])
@@ -121,6 +121,21 @@ def test_partitions_and_replicas_are_never_mended() -> None:
         ("partitions", "9", "3", False),
         ("replication", "2", "1", False),
     ]
+
+
+def test_what_is_deleted_by_time_may_have_more_partitions_but_for_lanes_and_nothing_may_have_fewer() -> None:
+    more = {each.name: replace(found(each), partitions=each.partitions + 1) for each in EMBEDDED}
+    fewer = {each.name: replace(found(each), partitions=each.partitions - 1) for each in EMBEDDED}
+
+    grown = {change.topic for change in plan(more, EMBEDDED)}
+
+    assert {each.name.removeprefix("test.") for each in EMBEDDED if each.name not in grown} == {
+        *INTAKE,
+        "receipts",
+        "provision-log",
+        "dead-letters",
+    }
+    assert {change.topic for change in plan(fewer, EMBEDDED)} == {each.name for each in EMBEDDED}
 
 
 @given(
