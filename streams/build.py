@@ -134,7 +134,7 @@ def require_cluster(settings: Settings, served: Sequence[str] | None = None) -> 
     role: acls.Role = "worker" if served is None else "dispatcher"
     names = acls.topics_of(role, settings.namespace, served or partners)
     needed = [each for each in topics.wanted(settings, partners) if each.name in names]
-    cluster.require(cluster.connect(settings.kafka), needed)
+    cluster.require(cluster.connect(settings.kafka, cluster.START_S), needed)
 
 
 def worker_runners(made: Parts) -> list[Runner]:

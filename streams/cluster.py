@@ -18,6 +18,7 @@ from .topics import Change, Found, Wanted, plan
 TIMEOUT_S = 30.0
 ASK_S = 1.0
 HEARD_S = 10.0
+START_S = 60.0  # a worker that starts together with its broker gives it so long
 QUIET = logging.getLogger(f"{__name__}.librdkafka")
 QUIET.setLevel(logging.CRITICAL + 1)  # what it would say is said here once, as an error with a fix
 
@@ -34,10 +35,11 @@ FIXES = {
 """What to do about a code by which the cluster refuses for good."""
 
 
-def connect(kafka: Kafka) -> AdminClient:
+def connect(kafka: Kafka, patience_s: float | None = None) -> AdminClient:
     """A client of a cluster that answers, and knows us.
 
-    Raises `Misconfigured` that names the setting at fault when the cluster refuses us, `Retry` while nobody answers.
+    Raises `Misconfigured` that names the setting at fault when the cluster refuses us, `Retry` when nobody has answered
+    within `patience_s`, or `HEARD_S`.
     What librdkafka says of its own is not passed on: it may quote what it was given.
     """
     heard: list[KafkaError] = []
@@ -46,7 +48,7 @@ def connect(kafka: Kafka) -> AdminClient:
         admin = AdminClient(config, logger=QUIET)
     except KafkaException as error:
         raise Misconfigured(f"kafka.client: {_unsaid(error.args[0].str(), kafka)}: correct it") from None
-    deadline = time.monotonic() + HEARD_S
+    deadline = time.monotonic() + (HEARD_S if patience_s is None else patience_s)
     while True:
         try:
             admin.list_topics(timeout=ASK_S)

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import click
-from confluent_kafka import ConsumerGroupState, KafkaException, murmur2
+from confluent_kafka import murmur2
 from confluent_kafka.admin import AdminClient, NewPartitions
 
 from todoke.schemas.codec import Codec
@@ -20,7 +20,7 @@ from todoke.schemas.record import join as join_records
 from todoke.schemas.told import join as join_told
 
 from . import build, settings
-from .cluster import TIMEOUT_S, connect, fault, result
+from .cluster import TIMEOUT_S, connect, result
 from .keeper import MOVED
 from .outbox import Letter, Outbox
 from .settings import Settings
@@ -43,7 +43,8 @@ def grow(loaded: Settings, codec: Codec) -> list[str]:
     """
     partners = [partner.name for partner in build.rules(loaded).registry.partners]
     admin = connect(loaded.kafka)
-    _require_silence(admin, f"{loaded.namespace}todoke.")
+    groups = ["intake", "settling", "keeper", *(f"dispatch.{name}" for name in partners)]
+    _require_silence(admin, [f"{loaded.namespace}todoke.{name}" for name in groups])
     said = [
         f"{name}: {before} partitions, now {after}" for name, before, after in _more(admin, wanted(loaded, partners))
     ]
@@ -59,13 +60,10 @@ def grow(loaded: Settings, codec: Codec) -> list[str]:
     return said
 
 
-def _require_silence(admin: AdminClient, prefix: str) -> None:
-    try:
-        groups = admin.list_consumer_groups(request_timeout=TIMEOUT_S).result(TIMEOUT_S).valid
-    except KafkaException as error:
-        raise fault("groups", error) from None
-    ended = (ConsumerGroupState.EMPTY, ConsumerGroupState.DEAD)
-    busy = sorted(each.group_id for each in groups if each.group_id.startswith(prefix) and each.state not in ended)
+def _require_silence(admin: AdminClient, groups: Sequence[str]) -> None:
+    """Ask by name: a list leaves out, without a word, what we may not see."""
+    answers = admin.describe_consumer_groups(list(groups), request_timeout=TIMEOUT_S)
+    busy = [name for name, future in answers.items() if result(name, future).members]
     if busy:
         raise Misconfigured(f"groups {', '.join(busy)}: have members: stop every worker and dispatcher first")
 

@@ -2,7 +2,8 @@
 
 import asyncio
 import secrets
-from collections.abc import AsyncIterator
+from collections import defaultdict
+from collections.abc import AsyncIterator, Awaitable
 from random import Random
 from typing import Any
 
@@ -29,34 +30,43 @@ async def wide(stack: Addresses, tmp_path_factory: pytest.TempPathFactory) -> As
     """A town with partitions to share out."""
     found = Town(stack, tmp_path_factory.mktemp("wide"))
     kafka = replace(found.settings.kafka, partitions=4, lane_partitions=3)
-    found.settings = replace(found.settings, kafka=kafka)
+    found.settings = replace(found.settings, kafka=kafka, worker=replace(found.settings.worker, batch=10))
     async with found:
         yield found
 
 
 async def test_workers_and_dispatchers_that_come_and_go_under_load_lose_nothing(wide: Town) -> None:
     town = wide
-    said = lives(seed=7, people=150)
+    said = lives(seed=7, people=200)
+    handed_over: list[int] = []
 
-    async def publish() -> None:
-        for start in range(0, len(said), 20):
-            for event in said[start : start + 20]:
-                await town.publish(topic_of(event), event)
+    def undone() -> int:
+        outcomes = town.made.tools.index.outcomes([event.event_id for event in said])
+        return sum(each is None for each in outcomes)
 
-    async def move() -> None:
-        first, second = town.workers[0], town.start_worker(await asyncio.to_thread(build.parts, town.settings))
-        one, other = town.dispatchers[0], await town.start_dispatcher()
-        assert await town.until(lambda: all(each.assigned for each in (*first, *second)))
-        assert await town.until(lambda: all(any(s.desk.lanes for s in d.stations) for d in (one, other)))
-        await town.stop_worker(first)
-        await town.stop_dispatcher(one)
-        town.start_worker(await asyncio.to_thread(build.parts, town.settings))
-        await town.start_dispatcher()
-        await town.stop_worker(second)
+    async def leave(some: int, stop: Awaitable[None]) -> None:
+        """Stop one when about so many events are left, and note how many were."""
+        assert await town.until(lambda: undone() <= some)
+        await stop
+        handed_over.append(await asyncio.to_thread(undone))
 
-    await asyncio.gather(publish(), move())
+    first, one = town.workers[0], town.dispatchers[0]
+    second = town.start_worker(await asyncio.to_thread(build.parts, town.settings))
+    await town.start_dispatcher()
+    assert await town.until(lambda: all(each.assigned for each in (*first, *second)))
+    assert await town.until(lambda: all(any(each.desk.lanes for each in some.stations) for some in town.dispatchers))
+    by_topic: dict[str, list[Event]] = defaultdict(list)
+    for event in said:
+        by_topic[topic_of(event)].append(event)
+    await asyncio.gather(*(town.publish(name, *events) for name, events in by_topic.items()))
+    await leave(len(said) * 3 // 4, town.stop_worker(first))
+    await leave(len(said), town.stop_dispatcher(one))
+    town.start_worker(await asyncio.to_thread(build.parts, town.settings))
+    await town.start_dispatcher()
+    await leave(len(said) // 2, town.stop_worker(second))
     found = await town.settled()
 
+    assert handed_over[0] > 0  # there was something to lose
     assert found.exact
     assert found.events == len(said) == sum(found.outcomes.values())
     assert "refused" not in found.outcomes

@@ -141,6 +141,7 @@ async def test_what_is_refused_names_the_setting_and_shows_no_secret(
     house: House, setting: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(cluster, "HEARD_S", 1.0)
+    monkeypatch.setattr(cluster, "START_S", 1.0)
     client, variables = WRONG[setting]
     client = {key: str(house.secured.other_ca) if value == "other" else value for key, value in client.items()}
     path = house.config("worker", **client)
