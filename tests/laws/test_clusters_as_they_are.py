@@ -37,7 +37,7 @@ async def wide(stack: Addresses, tmp_path_factory: pytest.TempPathFactory) -> As
 
 async def test_workers_and_dispatchers_that_come_and_go_under_load_lose_nothing(wide: Town) -> None:
     town = wide
-    said = lives(seed=7, people=200)
+    said = lives(seed=7, people=70)
     handed_over: list[int] = []
 
     def undone() -> int:
