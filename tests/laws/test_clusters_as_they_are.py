@@ -51,7 +51,8 @@ async def test_workers_and_dispatchers_that_come_and_go_under_load_lose_nothing(
         handed_over.append(await asyncio.to_thread(undone))
 
     first, one = town.workers[0], town.dispatchers[0]
-    second = town.start_worker(await asyncio.to_thread(build.parts, town.settings))
+    own = [await asyncio.to_thread(build.parts, town.settings) for _ in range(2)]  # as other processes have
+    second = town.start_worker(own[0])
     await town.start_dispatcher()
     assert await town.until(lambda: all(each.assigned for each in (*first, *second)))
     assert await town.until(lambda: all(any(each.desk.lanes for each in some.stations) for some in town.dispatchers))
@@ -61,10 +62,14 @@ async def test_workers_and_dispatchers_that_come_and_go_under_load_lose_nothing(
     await asyncio.gather(*(town.publish(name, *events) for name, events in by_topic.items()))
     await leave(len(said) * 3 // 4, town.stop_worker(first))
     await leave(len(said), town.stop_dispatcher(one))
-    town.start_worker(await asyncio.to_thread(build.parts, town.settings))
+    third = town.start_worker(own[1])
     await town.start_dispatcher()
     await leave(len(said) // 2, town.stop_worker(second))
     found = await town.settled()
+    await town.stop_worker(third)
+    for each in own:
+        await asyncio.to_thread(each.outbox.close)
+        each.tools.view.client.close()
 
     assert handed_over[0] > 0  # there was something to lose
     assert found.exact
@@ -216,6 +221,7 @@ async def test_topics_whose_keys_have_a_place_grow_when_all_is_stopped_and_keys_
     client = town.made.tools.view.client
     for key in client.scan_iter(town.made.tools.view.key("*"), count=1000):
         client.delete(key)  # so that the view is made anew from what was moved
+    await asyncio.to_thread(town.made.outbox.close)
     town._made = await asyncio.to_thread(build.parts, grown)
     town.start_worker()
     await town.start_dispatcher()
