@@ -35,6 +35,7 @@ async def wide(stack: Addresses, tmp_path_factory: pytest.TempPathFactory) -> As
         yield found
 
 
+@pytest.mark.slow
 async def test_workers_and_dispatchers_that_come_and_go_under_load_lose_nothing(wide: Town) -> None:
     town = wide
     said = lives(seed=7, people=70)
@@ -119,6 +120,7 @@ async def test_of_upstreams_transactions_the_committed_count_once_and_the_aborte
     assert answers == ["deny"] + ["allow"] * 7
 
 
+@pytest.mark.slow
 async def test_a_transaction_that_hangs_holds_up_its_own_partition_until_the_broker_ends_it(town: Town) -> None:
     hanging, behind, beside = withdraw("taro"), grant("hanako"), grant("jiro")
     options = {"transactional.id": secrets.token_hex(4), "transaction.timeout.ms": 5000}
@@ -191,6 +193,7 @@ async def test_an_intake_topic_that_grows_while_all_runs_changes_no_result_whate
     cluster.require(admin, topics.wanted(town.settings, []))  # and processes start
 
 
+@pytest.mark.slow
 async def test_topics_whose_keys_have_a_place_grow_when_all_is_stopped_and_keys_take_their_values_along(
     town: Town,
 ) -> None:

@@ -92,6 +92,7 @@ async def house(secured: Secured, tmp_path: Path) -> AsyncIterator[House]:
         yield found
 
 
+@pytest.mark.slow
 async def test_a_whole_way_with_the_rights_of_the_table_and_no_others(house: House) -> None:
     partners = [each.name for each in build.rules(Settings()).registry.partners]
     await asyncio.to_thread(house.secured.allow, NAMESPACE, partners)
