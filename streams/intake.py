@@ -42,6 +42,7 @@ from .tools import Tools
 from .view import Cell, join_with
 
 log = logging.getLogger(__name__)
+END = 2**63
 ROWS = UUID("0c1c5f6e-2f52-5b0e-8f0a-7c1b61d6a9b4")
 
 
@@ -85,7 +86,9 @@ class Intake:
             tools.metrics.outcome(each.topic, each.outcome, each.reason)
         tools.metrics.set("todoke_schema_waiting_messages", len(left))
         self._alarm(merged)
-        self.freshness.done(messages)
+        # of a partition with a message that waits, only what stood before that one is worked off
+        first = {_where(each): each.offset() or 0 for each in reversed(left)}
+        self.freshness.done(each for each in messages if (each.offset() or 0) < first.get(_where(each), END))
         return left
 
     def _alarm(self, merged: Iterable[Merged]) -> None:
@@ -338,3 +341,7 @@ def _stood(demand: Demand, given_at: int) -> bool:
 
 def _age(taken: Taken) -> tuple[int, str]:
     return taken.appended_at, taken.event.event_id
+
+
+def _where(message: Message) -> tuple[str, int]:
+    return message.topic() or "", message.partition() or 0

@@ -157,8 +157,10 @@ class Runner:
 
     def _tell_ends(self) -> None:
         """Say which partitions have been read to their end: only now, when all that stood before it is worked off."""
-        while self.hooks.end and self._ended and not self._stopping.is_set():
-            place, offset = self._ended.popitem()
+        waiting = {_place(each) for each in self._left}
+        while self.hooks.end and self._ended.keys() - waiting and not self._stopping.is_set():
+            place = next(each for each in self._ended if each not in waiting)
+            offset = self._ended.pop(place)
             if place in self.assigned and not self._attempt(lambda: self.hooks.end(*place, offset)):  # type: ignore[misc]  # noqa: B023  # asked above, called at once
                 self._ended.setdefault(place, offset)
                 return
