@@ -27,24 +27,30 @@ EVENTS = tuple(INTAKE)
 KEPT = ("consent-state", "obligations", "told")
 ACCESS: dict[Role, Access] = {
     "worker": Access(
-        reads=(*EVENTS, "receipts", *KEPT, "registry"),
-        writes=(*KEPT, "outcomes", "receipts", "provision-log", "dead-letters", LANE),
+        reads=(*EVENTS, "receipts", *KEPT, "registry", "keys"),
+        writes=(*KEPT, "outcomes", "receipts", "provision-log", "dead-letters", "keys", LANE),
         groups=("todoke.",),
         doc="`todoke worker`",
     ),
     "dispatcher": Access(
-        reads=(LANE, "lane-orders"),
-        writes=("receipts", "obligations", "told", "provision-log", "dead-letters"),
+        reads=(LANE, "lane-orders", "registry", "keys"),
+        writes=("receipts", "obligations", "told", "provision-log", "dead-letters", "keys"),
         groups=("todoke.dispatch.", "todoke.reader"),
         doc="`todoke dispatch`; the lanes of its partners are enough",
     ),
     "operator": Access(
-        reads=(*EVENTS, *KEPT, "outcomes", "receipts", "dead-letters", "lane-orders"),
-        writes=(*EVENTS, "receipts", "provision-log", "dead-letters", "lane-orders"),
+        reads=(*EVENTS, *KEPT, "outcomes", "receipts", "dead-letters", "lane-orders", "registry", "keys"),
+        writes=(*EVENTS, "consent-state", "receipts", "provision-log", "dead-letters", "lane-orders", "keys"),
         groups=("todoke.reader",),
-        doc="the commands that look, and act for people; intake topics are written by `todoke replay` alone",
+        doc="the commands that look, and act for people; intake topics are written by `todoke replay` alone, `consent-state` by `todoke keys`",
     ),
-    "deployer": Access(administers=True, doc="`todoke topics apply`"),
+    "deployer": Access(
+        reads=("registry",),
+        writes=("registry",),
+        administers=True,
+        groups=("todoke.reader",),
+        doc="`todoke topics apply`, `todoke registry publish`",
+    ),
     "upstream": Access(writes=EVENTS, doc="producers of events, `todoke publish`"),
 }
 """By role. Every read and write takes Describe with it; `administers` is Create, Describe, DescribeConfigs, AlterConfigs."""

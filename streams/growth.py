@@ -102,7 +102,7 @@ def _await(admin: AdminClient, counts: Mapping[str, int]) -> None:
 
 def _move(name: str, join: Callable[[Any, Any], Any] | None, reader: Topics, outbox: Outbox) -> int:
     """Move what lies where its key no longer belongs; how many keys. Keeps those of one topic in memory."""
-    count, codec = reader.partitions(name), reader.codec
+    count, codec = len(reader.partitions(name)), reader.codec
     astray: dict[tuple[bytes, int], bytes | None] = {}
     for message in reader.read(name):
         key, partition = message.key() or b"", message.partition() or 0

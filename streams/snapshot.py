@@ -80,16 +80,6 @@ class Topics:
         finally:
             consumer.close()
 
-    def partitions(self, name: str) -> int:
-        """How many a topic has now."""
-        consumer = Consumer(self.config)
-        try:
-            return len(
-                consumer.list_topics(self.namespace + name, timeout=TIMEOUT_S).topics[self.namespace + name].partitions
-            )
-        finally:
-            consumer.close()
-
     def values(self, name: str, kind: type[Value]) -> Iterator[Value]:
         """Every value of a topic, in order within partitions."""
         for message in self.read(name):
@@ -103,7 +93,7 @@ class Topics:
         Elsewhere lies what was written before the topic grew, until compaction has removed it.
         """
         found: dict[str, Value] = {}
-        count = self.partitions(name)
+        count = len(self.partitions(name))
         for message in self.read(name):
             if murmur2(message.key() or b"", count) != message.partition():
                 continue
