@@ -22,10 +22,12 @@ from todoke.sinks.sender import Sender
 from . import acls, cluster, keychecks, providers, registry, topics
 from .desk import Desk, Place
 from .due import Due
+from .epoch import Watch
 from .freshness import Freshness, Marks, ends
 from .index import Index
 from .intake import Intake
-from .keeper import KEPT, Keeper
+from .keeper import Keeper
+from .kept import KEPT
 from .metrics import Metrics
 from .outbox import Outbox, producer_config
 from .pulse import Pulse
@@ -34,8 +36,11 @@ from .runner import Hooks, Runner, consumer_config
 from .settings import Settings
 from .settling import Settling
 from .tools import Tools
-from .topics import carried
+from .topics import COMPACT, carried
 from .view import View, connect
+
+KEEPER_BATCH = 5000
+"""In messages: the more copies of one key come together, the fewer are joined with the view one by one."""
 
 
 class Parts(Struct, frozen=True):
@@ -97,10 +102,14 @@ def parts(settings: Settings, now: Callable[[], int] | None = None, *, checked: 
 
     Unless `checked`, whether the keyring is this installation's is not asked: for the commands about keys.
     """
+    longest = int(COMPACT["min.compaction.lag.ms"]) // 2
+    if settings.worker.stale_after_ms > longest:
+        # a keeper further behind could miss what compaction removes, and nobody would know (correctness, 9)
+        raise Misconfigured(f"worker.stale_after_ms: at most {longest}, half of min.compaction.lag.ms: lower it")
     found, ring = rules(settings), providers.load(settings.keys, settings.namespace)
     coder = codec(settings, [partner.name for partner in found.registry.partners])
-    partitions = settings.kafka.partitions * len(KEPT)
-    view = View(connect(settings.redis.url), coder, settings.namespace, partitions)
+    watch = Watch(settings.kafka.partitions * len(KEPT), settings.worker.stale_after_ms)
+    view = View(connect(settings.redis.url), coder, settings.namespace, watch, now or clock)
     if checked:
         keychecks.compare(ring, view)
     sending = outbox(settings)
@@ -144,17 +153,8 @@ def worker_runners(made: Parts) -> list[Runner]:
     freshness = Freshness(tools.marks, partial(ends, admin), tools.now)
     intake = Intake(tools, freshness)
     settling = Settling(tools, settings.worker.keep_ended_ms, made.due, settings.kafka.lane_partitions)
-    keeper = Keeper(tools, made.due, settings.kafka.lane_partitions)
-    pulse = Pulse(tools, keeper, settings.worker.pulse_ms)
     return [
-        Runner(
-            "keeper",
-            _consumer(made, "keeper"),
-            [made.topic(name) for name in KEPT],
-            keeper,
-            settings.worker.batch,
-            Hooks(pulse.idle, keeper.moved, keeper.assign, keeper.end),
-        ),
+        keeper_runner(made),
         Runner(
             "intake",
             _consumer(made, "intake"),
@@ -172,6 +172,22 @@ def worker_runners(made: Parts) -> list[Runner]:
             Hooks(settling.idle),
         ),
     ]
+
+
+def keeper_runner(made: Parts) -> Runner:
+    """The keeper's consumer."""
+    keeper = Keeper(made.tools, made.due, made.settings.kafka.lane_partitions)
+    pulse = Pulse(made.tools, keeper, made.settings.worker.pulse_ms)
+    runner = Runner(
+        "keeper",
+        _consumer(made, "keeper"),
+        [made.topic(name) for name in KEPT],
+        keeper,
+        KEEPER_BATCH,
+        Hooks(pulse.idle, keeper.moved, keeper.assign, keeper.end),
+    )
+    keeper.rewind = runner.rewind
+    return runner
 
 
 def desks(made: Parts, names: Sequence[str], sender: Sender) -> list[Desk]:

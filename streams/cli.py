@@ -41,6 +41,7 @@ from .demo.run import run as run_demo
 from .embedded.command import DIRECTORY, heeding, up
 from .embedded.stack import StackError
 from .keycommands import keys
+from .rebuild import view_group
 from .recovery import lanes_group, replaying
 from .snapshot import Topics
 from .terminal import console, opened
@@ -103,6 +104,7 @@ def dispatching(partners: tuple[str, ...]) -> None:
 main.add_command(up)
 main.add_command(replaying)
 main.add_command(lanes_group)
+main.add_command(view_group)
 
 
 @main.command()

@@ -26,6 +26,7 @@ from todoke.sinks.sender import Sender
 
 from .batches import STARTS_WITHIN_MS, Ended, Look, Opened, cut, opened
 from .due import Due, Entry, Lane
+from .kept import letter
 from .notes import Ending, Notes, Try
 from .outbox import Letter
 from .tools import Tools
@@ -173,21 +174,16 @@ class Desk:
     def _look(self, entries: Sequence[Entry], at: int) -> list[Look]:
         """Load what a current view knows of each subject, and decide."""
         tools = self.tools
-        tools.view.require_current(at, tools.stale_after_ms)
         seen_at = tools.marks.oldest()  # before the records: whatever it speaks of is in them
-        refs = [each.subject_ref for each in entries]
-        records = tools.view.records.load([tools.view.records.cell(ref) for ref in refs])
-        obligations = tools.view.obligations.all(refs)
-        told = tools.view.told.all(refs)
         looks = []
-        for place, entry in enumerate(entries):
-            known = Known(records[place], tuple(obligations[place].values()), told[place])
+        for entry, found in zip(entries, tools.view.all([each.subject_ref for each in entries]), strict=True):
+            known = Known(found.record, tuple(found.obligations.values()), found.told)
             work = reconcile(known, self.place.recipient, tools.rules, at)
             if at + STARTS_WITHIN_MS > seen_at + tools.permission_bound_ms:
                 work = without_permissions(work, "intake")
             for reason in {work.wait, "rival" if work.look_at else ""} & HELD:
                 tools.metrics.count("todoke_obligations_held_total", self.partner.name, reason)
-            looks.append(Look(entry, records[place], work, at, seen_at))
+            looks.append(Look(entry, found.record, work, at, seen_at))
         return looks
 
     def _close(self, looks: Sequence[Look]) -> None:
@@ -218,8 +214,7 @@ class Desk:
         wanted = {cells.cell(ref, each.obligation_id): each for each in made}
         written = cells.update(wanted, join_with(wanted, join_obligations))
         tools.index.track(written.values())
-        topic = tools.topic("obligations")
-        return [Letter(topic, each.obligation_id, tools.codec.encode(each)) for each in written.values()]
+        return [letter(tools.topic, tools.codec, each) for each in written.values()]
 
     def _begin(self, batches: Sequence[Sequence[Opened]]) -> list[list[Try]]:
         """Make every attempt of the round durable before the first call starts."""

@@ -54,7 +54,8 @@ class Due:
         self._settle = view.client.register_script(SETTLE)
         self._defer = view.client.register_script(DEFER)
 
-    def _key(self, lane: Lane, *, restrictive: bool) -> str:
+    def queue(self, lane: Lane, *, restrictive: bool) -> str:
+        """The key of one queue."""
         return self.view.key("due", lane.partner, str(lane.partition), "restrictive" if restrictive else "permissive")
 
     def _tries(self, lane: Lane) -> str:
@@ -64,14 +65,14 @@ class Due:
         """Make subjects due at the entries' times, whatever time they had before."""
         pipeline = self.view.client.pipeline(transaction=False)
         for each in entries:
-            pipeline.zadd(self._key(each.lane, restrictive=each.restrictive), {each.subject_ref: each.due_at})
+            pipeline.zadd(self.queue(each.lane, restrictive=each.restrictive), {each.subject_ref: each.due_at})
         pipeline.execute()
 
     def hasten(self, entries: Iterable[Entry]) -> None:
         """Make subjects due at the entries' times at the latest: who is due earlier stays so."""
         pipeline = self.view.client.pipeline(transaction=False)
         for each in entries:
-            key = self._key(each.lane, restrictive=each.restrictive)
+            key = self.queue(each.lane, restrictive=each.restrictive)
             pipeline.zadd(key, {each.subject_ref: each.due_at}, lt=True)
         pipeline.execute()
 
@@ -83,7 +84,7 @@ class Due:
                 break
             pipeline = self.view.client.pipeline(transaction=False)
             for lane in lanes:
-                key = self._key(lane, restrictive=restrictive)
+                key = self.queue(lane, restrictive=restrictive)
                 pipeline.zrangebyscore(key, "-inf", now, start=0, num=limit, withscores=True)
             for lane, rows in zip(lanes, pipeline.execute(), strict=True):
                 found += [Entry(lane, restrictive, ref.decode(), int(due_at)) for ref, due_at in rows]
@@ -93,7 +94,7 @@ class Due:
         """Take out what has been looked at, but for entries woken again since they were pulled."""
         pipeline = self.view.client.pipeline(transaction=False)
         for each in entries:
-            key = self._key(each.lane, restrictive=each.restrictive)
+            key = self.queue(each.lane, restrictive=each.restrictive)
             self._settle(keys=[key, self._tries(each.lane)], args=[each.subject_ref, each.due_at], client=pipeline)
         pipeline.execute()
 
@@ -116,7 +117,7 @@ class Due:
         """Make subjects due, but for those that are in the queue already."""
         pipeline = self.view.client.pipeline(transaction=False)
         for each in entries:
-            key = self._key(each.lane, restrictive=each.restrictive)
+            key = self.queue(each.lane, restrictive=each.restrictive)
             pipeline.zadd(key, {each.subject_ref: each.due_at}, nx=True)
         pipeline.execute()
 
@@ -124,7 +125,7 @@ class Due:
         """Look again at the time (µs) given with each entry, but for entries woken again since they were pulled."""
         pipeline = self.view.client.pipeline(transaction=False)
         for each, at in entries:
-            key = self._key(each.lane, restrictive=each.restrictive)
+            key = self.queue(each.lane, restrictive=each.restrictive)
             self._defer(keys=[key], args=[each.subject_ref, each.due_at, at], client=pipeline)
         pipeline.execute()
 
@@ -133,5 +134,5 @@ class Due:
         pipeline = self.view.client.pipeline(transaction=False)
         for lane in lanes:
             for restrictive in URGENCIES:
-                pipeline.zcard(self._key(lane, restrictive=restrictive))
+                pipeline.zcard(self.queue(lane, restrictive=restrictive))
         return sum(pipeline.execute())

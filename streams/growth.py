@@ -21,7 +21,7 @@ from todoke.schemas.told import join as join_told
 
 from . import build, settings
 from .cluster import TIMEOUT_S, connect, result
-from .keeper import MOVED
+from .kept import MOVED
 from .outbox import Letter, Outbox
 from .settings import Settings
 from .snapshot import Topics

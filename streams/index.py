@@ -8,7 +8,7 @@ from todoke.schemas.events import Outcome
 from todoke.schemas.obligations import ENDED, Obligation
 from todoke.schemas.record import SubjectRecord
 
-from .view import View
+from .view import Command, View
 
 
 class Standing(Struct, frozen=True):
@@ -28,10 +28,8 @@ class Index:
 
     def subjects(self, aliases: Sequence[str]) -> list[list[str]]:
         """The subjects that each alias belongs to, sorted."""
-        pipeline = self.view.client.pipeline(transaction=False)
-        for alias in aliases:
-            pipeline.smembers(self.view.key("a", alias))
-        return [sorted(ref.decode() for ref in refs) for refs in pipeline.execute()]
+        found = self.view.read([("SMEMBERS", self.view.key("a", alias)) for alias in aliases])
+        return [sorted(ref.decode() for ref in refs) for refs in found]
 
     def enlist(self, records: Iterable[SubjectRecord]) -> None:
         """Make the subjects findable by every identifier that their records hold."""
@@ -70,9 +68,7 @@ class Index:
 
     def outcomes(self, event_ids: Sequence[str]) -> list[Outcome | None]:
         """The outcome of each event, None where none is noted."""
-        if not event_ids:
-            return []
-        held: list[bytes | None] = self.view.client.mget([self.view.key("e", name) for name in event_ids])
+        held = self.view.read([("GET", self.view.key("e", name)) for name in event_ids])
         return [None if raw is None else self.view.codec.decode(raw, Outcome) for raw in held]
 
     def track(self, obligations: Iterable[Obligation]) -> None:
@@ -95,19 +91,18 @@ class Index:
 
     def standing(self, partners: Sequence[str]) -> Mapping[str, Standing]:
         """Pending count and age per partner."""
-        pipeline = self.view.client.pipeline(transaction=False)
+        commands: list[Command] = []
         for name in partners:
-            pipeline.zcard(self.view.key("standing", name))
-            pipeline.zrange(self.view.key("standing", name), 0, 0, withscores=True)
-        answers = pipeline.execute()
-        return {
-            name: Standing(answers[2 * place], int(answers[2 * place + 1][0][1]) if answers[2 * place + 1] else 0)
-            for place, name in enumerate(partners)
-        }
+            key = self.view.key("standing", name)
+            commands += [("ZCARD", key), ("ZRANGE", key, 0, 0, "WITHSCORES")]
+        answers = self.view.read(commands)
+        pairs = zip(partners, answers[::2], answers[1::2], strict=True)
+        return {name: Standing(count, int(first[1]) if first else 0) for name, count, first in pairs}
 
     def recipients(self) -> list[str]:
         """Everybody at whom an obligation stands or stood, in the registry or not."""
-        return sorted(name.decode() for name in self.view.client.smembers(self.view.key("recipients")))
+        (found,) = self.view.read([("SMEMBERS", self.view.key("recipients"))])
+        return sorted(name.decode() for name in found)
 
     def all_standing(self) -> Iterator[tuple[str, str]]:
         """Every (subject, obligation) that stands, at any recipient."""
@@ -122,21 +117,22 @@ class Index:
 
     def oldest(self, partner: str, limit: int) -> list[tuple[str, str]]:
         """The (subject, obligation) that have stood longest at a partner."""
-        rows = self.view.client.zrange(self.view.key("standing", partner), 0, limit - 1)
+        (rows,) = self.view.read([("ZRANGE", self.view.key("standing", partner), 0, limit - 1)])
         return [_pair(row) for row in rows]
 
     def standing_before(self, partner: str, at: int) -> list[tuple[str, str]]:
         """The (subject, obligation) that have stood at a partner since before `at` (ms), the oldest first."""
-        return [_pair(row) for row in self.view.client.zrangebyscore(self.view.key("standing", partner), "-inf", at)]
+        (rows,) = self.view.read([("ZRANGEBYSCORE", self.view.key("standing", partner), "-inf", at)])
+        return [_pair(row) for row in rows]
 
     def ended_before(self, at: int, limit: int) -> list[tuple[str, str]]:
         """The (subject, obligation) that ended before `at` (ms), the oldest first."""
-        rows = self.view.client.zrangebyscore(self.view.key("ended"), "-inf", at, start=0, num=limit)
+        (rows,) = self.view.read([("ZRANGEBYSCORE", self.view.key("ended"), "-inf", at, "LIMIT", 0, limit)])
         return [_pair(row) for row in rows]
 
     def overdue_deletes(self, at: int, limit: int) -> list[str]:
         """Subjects for whom a delete stands whose deadline was before `at` (ms), the oldest first."""
-        rows = self.view.client.zrangebyscore(self.view.key("deletes"), "-inf", at, start=0, num=limit)
+        (rows,) = self.view.read([("ZRANGEBYSCORE", self.view.key("deletes"), "-inf", at, "LIMIT", 0, limit)])
         return [_pair(row)[0] for row in rows]
 
     def keep(self, ref: str, obligation_id: str, at: int) -> None:
@@ -151,11 +147,14 @@ class Index:
         if done:
             self.view.client.zrem(self.view.key("deletes"), *done)
 
-    def forget(self, ref: str, obligation_id: str) -> None:
-        """Drop an ended obligation from the view: its tombstone is in the topic."""
+    def forget(self, ended: Iterable[tuple[str, str]]) -> None:
+        """Drop ended (subject, obligation)s from the view: their tombstones are in the topic."""
         pipeline = self.view.client.pipeline(transaction=False)
-        pipeline.hdel(self.view.key("o", ref), obligation_id)
-        pipeline.zrem(self.view.key("ended"), f"{ref}|{obligation_id}")
+        for ref, obligation_id in ended:
+            member = f"{ref}|{obligation_id}"
+            pipeline.hdel(self.view.key("o", ref), obligation_id)
+            pipeline.zrem(self.view.key("ended"), member)
+            pipeline.zrem(self.view.key("deletes"), member)
         pipeline.execute()
 
 

@@ -26,7 +26,7 @@ from todoke.processors.plan import (
     of_unknown,
     supersessions,
 )
-from todoke.schemas.errors import Refused, Retry
+from todoke.schemas.errors import NotCurrent, Refused, Retry
 from todoke.schemas.events import INTAKE, Event, Outcome
 from todoke.schemas.identity import Identifier
 from todoke.schemas.obligations import ENDED, Obligation
@@ -63,7 +63,7 @@ class Intake:
         Raises `NotCurrent` or `Retry` when it can't go on now; then it is repeated.
         """
         tools = self.tools
-        tools.view.require_current(tools.now(), tools.stale_after_ms)
+        owners = tools.view.owners()
         decoded, refused, left = self._read(messages)
         taken = self._resolve(self._admitted(decoded, refused))
         merged = self._merge(taken)
@@ -81,6 +81,9 @@ class Intake:
                 *letters.superseded(self._fallen(merged)),
             ]
         )
+        if tools.view.owners() != owners:
+            # what was merged may be lost with the view, and be produced too late for the keeper to have brought it back
+            raise NotCurrent("view: it was lost, or its keepers changed, while a batch was under way: again")
         tools.metrics.batch("intake", len(messages))
         for each in outcomes:
             tools.metrics.outcome(each.topic, each.outcome, each.reason)

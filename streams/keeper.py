@@ -1,297 +1,242 @@
 """The keeper: replays the compacted topics into the view, joining, never overwriting (correctness, 8 and 9).
 
-Its checkpoints live in the view itself, so a view that lost writes has lost them too, and the keeper starts from well
-before the loss. Each server run of the view must be healed anew; until every partition is, the view is not current and
-processors, sinks and look-ups stop. When the last message of a key says less than the view does, because a worker woke
-late, the keeper produces the join again.
+How far it has come stands in the view itself, one shard a partition, so a view that lost writes has lost them, too, and
+the keeper starts from well before the loss. It moves a shard only by comparing it with what it wrote there last: a view
+that was wiped, rolled back or taken over never looks healed for a batch that it has lost. Each life of the view must be
+healed anew; until every shard is, the view is not current and processors, sinks and look-ups stop. When the last message
+of a key says less than the view does, because a worker woke late, the keeper produces the join again.
 """
 
 import logging
+import secrets
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, Generic, TypeVar
 
 import redis
-from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaException, Message, TopicPartition
-from msgspec import Struct
+from confluent_kafka import OFFSET_BEGINNING, OFFSET_END, Consumer, KafkaException, Message, TopicPartition
+from msgspec.structs import replace
 
-from todoke.schemas.obligations import ENDED, Obligation
-from todoke.schemas.obligations import join as join_obligations
-from todoke.schemas.record import SubjectRecord
-from todoke.schemas.record import join as join_records
-from todoke.schemas.told import Told
-from todoke.schemas.told import join as join_told
-
-from .due import Due, entries
-from .outbox import Letter, header
+from .due import Due
+from .epoch import IDENTITY, UNHEALED, Shard, parse
+from .healing import Healing
+from .kept import KEPT, letter
 from .tools import Tools
-from .view import Cell, Cells, View, join_with
+from .view import Cell
 
 log = logging.getLogger(__name__)
-Value = TypeVar("Value", bound=Struct)
 MARGIN = 10_000
 LOOK_MS = 1_000
-KEPT = ("consent-state", "obligations", "told")
-SUBJECT_HEADER = "todoke-subject"
-MOVED = "todoke-moved"
+BROKER_S = 5
 Place = tuple[str, int]
+Rewind = Callable[[Consumer, list[TopicPartition]], None]
 
-
-class Kept(Generic[Value]):
-    """One compacted topic: where its values live in the view, and how two of them join."""
-
-    def __init__(
-        self,
-        cells: Cells[Value],
-        cell: Callable[[Value], Cell],
-        key: Callable[[Value], str],
-        join: Callable[[Value, Value], Value],
-    ) -> None:
-        """`cell` is a value's address in the view, `key` its key in the topic."""
-        self.cells = cells
-        self.cell = cell
-        self.key = key
-        self.join = join
-
-    def heal(self, values: Sequence[Value]) -> tuple[list[Value], list[tuple[Value, Value]], int]:
-        """Join the values into the view.
-
-        Returns what the view holds then, the pairs (read, held) in which the topic said less, and how many cells of the
-        view were changed.
-        """
-        incoming: dict[Cell, Value] = {}
-        for value in values:
-            cell = self.cell(value)
-            incoming[cell] = self.join(incoming[cell], value) if cell in incoming else value
-        changed: set[Cell] = set()
-        joined = join_with(incoming, self.join)
-
-        def change(cell: Cell, held: Value | None) -> Value | None:
-            after = joined(cell, held)
-            (changed.discard if after == held else changed.add)(cell)
-            return after
-
-        held = self.cells.update(incoming, change)
-        last = {self.cell(value): value for value in values}
-        behind = [(value, held[cell]) for cell, value in last.items() if held[cell] != value]
-        return list(held.values()), behind, len(changed)
-
-
-def kept(view: View) -> dict[str, Kept[Any]]:
-    """What the keeper keeps, by topic."""
-    return {
-        "consent-state": Kept[SubjectRecord](
-            view.records,
-            lambda each: view.records.cell(each.subject_ref),
-            lambda each: each.subject_ref,
-            join_records,
-        ),
-        "obligations": Kept[Obligation](
-            view.obligations,
-            lambda each: view.obligations.cell(each.subject_ref, each.obligation_id),
-            lambda each: each.obligation_id,
-            join_obligations,
-        ),
-        "told": Kept[Told](
-            view.told,
-            lambda each: view.told.cell(each.subject_ref, each.key),
-            lambda each: f"{each.subject_ref}|{each.key}",
-            join_told,
-        ),
-    }
+CLAIM = (
+    IDENTITY
+    + """
+local answers = {identity()}
+for place = 3, #ARGV do
+  local owner, life, offset, fresh = ARGV[2], '-', '0', '0'
+  local held = redis.call('HGET', KEYS[1], ARGV[place])
+  if held then
+    local was
+    was, offset, fresh = string.match(held, '^%S+ (%S+) (%S+) (%S+)$')
+    if ARGV[1] == '0' and was == answers[1] then life = was end
+  end
+  local shard = owner .. ' ' .. life .. ' ' .. offset .. ' ' .. fresh
+  redis.call('HSET', KEYS[1], ARGV[place], shard)
+  answers[#answers + 1] = shard
+end
+return answers
+"""
+)
+"""Take shards over: as they are, or, when the first argument is 1 or their life is over, as not healed."""
+MOVE = (
+    IDENTITY
+    + """
+if identity() ~= ARGV[1] then return 0 end
+for place = 2, #ARGV, 3 do
+  if redis.call('HGET', KEYS[1], ARGV[place]) ~= ARGV[place + 1] then return 0 end
+end
+for place = 2, #ARGV, 3 do
+  if ARGV[place + 1] ~= ARGV[place + 2] then redis.call('HSET', KEYS[1], ARGV[place], ARGV[place + 2]) end
+end
+return 1
+"""
+)
+"""Move shards on, all or none: none when any isn't what its keeper wrote last, or the server lives another life."""
 
 
 class Keeper:
     """The work and the idling of the keeper's consumer."""
 
     def __init__(self, tools: Tools, due: Due, lane_partitions: int) -> None:
-        """`lane_partitions` is how many partitions a lane has, to find the due-queue of a subject."""
-        self.view = tools.view
-        self.index = tools.index
-        self.outbox = tools.outbox
-        self.metrics = tools.metrics
-        self.now = tools.now
-        self.due = due
-        self.lane_partitions = lane_partitions
-        self.kept = {tools.topic(name): each for name, each in kept(tools.view).items()}
+        """`lane_partitions` is how many partitions a lane has. `rewind` is to be its runner's, before that starts."""
+        self.view = tools.view.unwatched()
+        self.tools = tools
+        self.healing = Healing(tools, due, lane_partitions)
+        self.rewind: Rewind = _seek
+        self.names = {tools.topic(name): name for name in KEPT}
         self.consumer: Consumer | None = None
+        self.life = ""
+        self.shards: dict[Place, Shard] = {}
         self.position: dict[Place, int] = {}
         self.target: dict[Place, int] = {}
         self.fresh: dict[Place, int] = {}
+        self.appended: dict[Place, int] = {}
         self.ended: set[Place] = set()
-        self.marked: set[Place] = set()
-        self.behind: dict[Place, dict[str, Any]] = {}
-        self.run_id = ""
+        self.behind: dict[Place, dict[bytes, Cell]] = {}
         self.looked_at = 0
+        self._claim = self.view.client.register_script(CLAIM)
+        self._move = self.view.client.register_script(MOVE)
 
     def assign(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
-        """Start new partitions where the view's own checkpoints say; without an answer, where they begin."""
+        """Start new partitions where the view's own shards say; without an answer, where they begin."""
         self.consumer = consumer
         try:
-            starts = self._start(partitions)
+            starts = self._start(partitions, lost=False)
         except redis.RedisError:
-            self.run_id = ""  # so that the next look finds another run, and all is started again
+            self.life = ""  # so that the next move is refused, and all is started again
             starts = [TopicPartition(each.topic, each.partition, OFFSET_BEGINNING) for each in partitions]
-            self.position |= {(each.topic, each.partition): 0 for each in partitions}
+            for each in partitions:
+                self._reset((each.topic, each.partition), Shard("?"), 0)
         consumer.incremental_assign(starts)
 
     def moved(self, partitions: list[TopicPartition]) -> None:
         """Forget partitions that another keeper has now."""
         mine = {(each.topic, each.partition) for each in partitions}
-        for held in (self.position, self.target, self.fresh, self.behind):
+        for held in (self.shards, self.position, self.target, self.fresh, self.appended, self.behind):
             for place in held.keys() - mine:
                 held.pop(place)
         self.ended &= mine
-        self.marked &= mine
 
     def end(self, topic: str, partition: int, offset: int) -> None:
         """A partition has been read to its end: what it lacks can be told from what is still on its way."""
         place = (topic, partition)
-        self._aim()
         self.ended.add(place)
         self.position[place] = max(self.position.get(place, 0), offset)
         self._repair(place)
-        self._mark([place])
+        self._advance([place])
 
     def __call__(self, messages: Sequence[Message]) -> None:
-        """Join one batch into the view; note what the topic lacks; move the checkpoints."""
-        if self._lost():
-            return
-        self._aim()
+        """Join one batch into the view; note what the topic lacks; move the shards."""
         by_topic: dict[str, list[Message]] = {}
         for each in messages:
             by_topic.setdefault(each.topic() or "", []).append(each)
         for topic, theirs in by_topic.items():
             self._heal(topic, theirs)
-        for each in messages:
-            place = (each.topic() or "", each.partition() or 0)
-            self.position[place] = (each.offset() or 0) + 1
-            self.fresh[place] = each.timestamp()[1]
-            self.ended.discard(place)
-        self._mark({(each.topic() or "", each.partition() or 0) for each in messages})
-        self.metrics.batch("keeper", len(messages))
-        self.idle()
+        last = {(each.topic() or "", each.partition() or 0): each for each in messages}
+        touched = last.keys() & self.shards.keys()  # others have been taken away since
+        for place in touched:
+            self.position[place] = (last[place].offset() or 0) + 1
+            self.appended[place] = self.fresh[place] = last[place].timestamp()[1]
+        self.ended -= touched
+        self.tools.metrics.batch("keeper", len(messages))
+        if self._advance(touched):
+            self.idle()
 
     def idle(self) -> None:
         """Now and then ask the broker whether what was read to its end still is, and then say that it is fresh."""
-        if self.now() - self.looked_at < LOOK_MS or self.consumer is None or self._lost():
+        if self.tools.now() - self.looked_at < LOOK_MS or self.consumer is None or not self.shards:
             return
-        self.looked_at = self.now()
-        self._aim()
-        self._mark([place for place in sorted(self.ended) if self._high(place) == self.position[place]])
-
-    def _aim(self) -> None:
-        """Note up to where each partition must be read before it counts as healed."""
-        for place in self.position.keys() - self.target.keys():
-            high = self._high(place)
-            if high is not None:
-                self.target[place] = high
-
-    def _high(self, place: Place) -> int | None:
-        assert self.consumer is not None
-        try:
-            _, high = self.consumer.get_watermark_offsets(TopicPartition(*place), timeout=5)
-        except KafkaException:
-            return None
-        return int(high)
-
-    def _start(self, partitions: Sequence[TopicPartition]) -> list[TopicPartition]:
-        """Where to read each partition from: its checkpoint, less a margin when the view's server is a new run."""
-        assert self.consumer is not None  # called by those who set it
-        self.run_id = self.view.gate().run_id
-        marks: Any = self.view.client.hgetall(self.view.key("epoch"))
-        points: Any = self.view.client.hgetall(self.view.key("checkpoints"))
-        starts = []
-        for each in partitions:
-            place = (each.topic, each.partition)
-            name = _field(place).encode()
-            point = int(points.get(name, 0))
-            if marks.get(name) != self.run_id.encode():
-                point -= MARGIN
-            self.target.pop(place, None)
-            self.position[place] = 0
-            self.behind[place] = {}
-            self.ended.discard(place)
-            self.marked.discard(place)
-            starts.append(TopicPartition(each.topic, each.partition, point if point > 0 else OFFSET_BEGINNING))
-        return starts
-
-    def _lost(self) -> bool:
-        """Whether the view has lost what it held, or its server has started anew; then all is read again."""
-        if self.consumer is None or not self.position:
-            return False
-        marks: Any = self.view.client.hgetall(self.view.key("epoch"))
-        same = self.view.gate().run_id == self.run_id
-        if same and all(marks.get(_field(place).encode()) == self.run_id.encode() for place in self.marked):
-            return False
-        log.warning("keeper: the view is another run, or has lost what it held: reading its topics again")
-        for start in self._start([TopicPartition(*place) for place in sorted(self.position)]):
-            self.consumer.seek(start)
-        return True
+        self.looked_at = self.tools.now()
+        ends = self._ends(self.ended)
+        self._advance([place for place in sorted(self.ended) if ends.get(place) == self.position[place]])
 
     def _heal(self, topic: str, messages: Sequence[Message]) -> None:
-        keeps = self.kept[topic]
-        values: list[Any] = []
-        places: dict[str, Place] = {}
-        gone: list[tuple[str, str]] = []
-        for message in messages:
-            raw = message.value()
-            if raw is None and header(message, MOVED):
-                continue  # its value has another partition since the topic grew
-            if raw is None:
-                gone.append((header(message, SUBJECT_HEADER).decode(), (message.key() or b"").decode()))
-            else:
-                value = self.view.codec.decode(raw, keeps.cells.kind)
-                values.append(value)
-                places[keeps.key(value)] = (topic, message.partition() or 0)
-        held, behind, changed = keeps.heal(values)
-        suspects = {keeps.key(ours): ours for _, ours in behind}
-        for key, place in places.items():
-            self.behind.setdefault(place, {}).pop(key, None)
-            if key in suspects:
-                self.behind[place][key] = suspects[key]
-        if changed:
-            self.metrics.count("todoke_keeper_repairs_total", keeps.cells.kind.__name__, "view", by=changed)
-        self._index(held)
-        for ref, name in gone:
-            self.index.forget(ref, name)
-
-    def _index(self, held: Sequence[Any]) -> None:
-        records = [each for each in held if isinstance(each, SubjectRecord)]
-        self.index.enlist(records)
-        obligations = [each for each in held if isinstance(each, Obligation)]
-        self.index.track(obligations)
-        standing = [each for each in obligations if each.state not in ENDED]
-        if standing and self._healing():
-            self.due.wake(entries(standing, self.lane_partitions, self.now() * 1000))
-
-    def _healing(self) -> bool:
-        return any(position < self.target.get(place, position + 1) for place, position in self.position.items())
+        rebuilding = any(shard.life == UNHEALED for shard in self.shards.values())
+        name = self.names[topic]
+        done = self.healing(name, messages, rebuilding=rebuilding)
+        if any(self.behind.values()):
+            for each in messages:
+                self.behind.get((topic, each.partition() or 0), {}).pop(each.key() or b"", None)
+        for cell, each in done.behind.items():
+            self.behind.setdefault((topic, each.partition() or 0), {})[each.key() or b""] = cell
+        if done.changed:
+            kind = self.healing.kept[name].cells.kind.__name__
+            self.tools.metrics.count("todoke_keeper_repairs_total", kind, "view", by=done.changed)
 
     def _repair(self, place: Place) -> None:
         """Produce again what the partition's last word lacks, as the view holds it now."""
         suspects = self.behind.get(place)
         if not suspects:
             return
-        keeps = self.kept[place[0]]
-        held = keeps.cells.load([keeps.cell(value) for value in suspects.values()])
-        codec = self.view.codec
-        self.outbox.send([Letter(place[0], keeps.key(each), codec.encode(each)) for each in held if each is not None])
-        self.metrics.count("todoke_keeper_repairs_total", keeps.cells.kind.__name__, "topic", by=len(suspects))
+        cells = self.healing.kept[self.names[place[0]]].cells
+        held = [each for each in cells.load(list(suspects.values())) if each is not None]
+        self.tools.outbox.send([letter(self.tools.topic, self.tools.codec, each) for each in held])
+        self.tools.metrics.count("todoke_keeper_repairs_total", cells.kind.__name__, "topic", by=len(held))
         suspects.clear()
 
-    def _mark(self, places: Iterable[Place]) -> None:
-        """Move checkpoints and freshness; a partition read up to its target is healed for this run of the server."""
-        pipeline = self.view.client.pipeline(transaction=False)
+    def _start(self, partitions: Sequence[TopicPartition], *, lost: bool) -> list[TopicPartition]:
+        """Take partitions over: from where their shards stand, less a margin where they must be healed anew."""
+        owner = secrets.token_hex(4)
+        names = [_field((each.topic, each.partition)) for each in partitions]
+        answers: list[bytes] = self._claim(keys=[self.view.key("shards")], args=[int(lost), owner, *names])
+        self.life = answers[0].decode()
+        starts = []
+        for each, text in zip(partitions, answers[1:], strict=True):
+            shard = parse(text)
+            point = shard.offset - MARGIN if shard.life == UNHEALED else shard.offset
+            self._reset((each.topic, each.partition), shard, max(point, 0))
+            starts.append(TopicPartition(each.topic, each.partition, point if point > 0 else OFFSET_BEGINNING))
+        return starts
+
+    def _reset(self, place: Place, shard: Shard, position: int) -> None:
+        self.shards[place] = shard
+        self.position[place] = position
+        self.fresh[place] = shard.fresh_at
+        self.behind[place] = {}
+        self.target.pop(place, None)
+        self.ended.discard(place)
+
+    def _advance(self, places: Iterable[Place]) -> bool:
+        """Move shards to where their partitions were read; one that was read up to its target is healed in this life.
+
+        False when the view has lost what it held, or its server has started anew: then all is read again.
+        """
+        self._aim()
+        moved = dict(self.shards)
         for place in places:
-            name, position = _field(place), self.position.get(place, 0)
-            fresh_at = self.now() if place in self.ended else self.fresh.get(place, 0)
-            pipeline.hset(self.view.key("checkpoints"), name, str(position))
-            pipeline.hset(self.view.key("fresh"), name, str(fresh_at))
-            if place in self.target and position >= self.target[place]:
-                pipeline.hset(self.view.key("epoch"), name, self.run_id)
-                self.marked.add(place)
-        pipeline.execute()
-        self.metrics.set("todoke_view_fresh_timestamp_seconds", min(self.fresh.values(), default=0) / 1000)
+            shard, position = self.shards[place], self.position[place]
+            healed = shard.life != UNHEALED or position >= self.target.get(place, position + 1)
+            moved[place] = replace(
+                shard,
+                life=self.life if healed else UNHEALED,
+                offset=position,
+                fresh_at=self.tools.now() if place in self.ended else self.fresh[place],
+            )
+        words = [
+            part for place, shard in moved.items() for part in (_field(place), str(self.shards[place]), str(shard))
+        ]
+        if not self._move(keys=[self.view.key("shards")], args=[self.life, *words]):
+            log.warning("keeper: the view is another run, or has lost what it held: reading its topics again")
+            assert self.consumer is not None  # shards are claimed by those who set it
+            self.rewind(
+                self.consumer, self._start([TopicPartition(*place) for place in sorted(self.shards)], lost=True)
+            )
+            return False
+        self.shards = moved
+        fresh = min((each.fresh_at for each in moved.values()), default=0)
+        self.tools.metrics.set("todoke_view_fresh_timestamp_seconds", fresh / 1000)
+        return True
+
+    def _aim(self) -> None:
+        """Note up to where each partition must be read before it counts as healed."""
+        self.target |= self._ends(self.position.keys() - self.target.keys())
+
+    def _ends(self, places: Iterable[Place]) -> dict[Place, int]:
+        """Where partitions end now, of those for which the broker answers."""
+        wanted = [TopicPartition(*place, OFFSET_END) for place in places]
+        if not wanted or self.consumer is None:
+            return {}
+        try:
+            found = self.consumer.offsets_for_times(wanted, timeout=BROKER_S)
+        except KafkaException:
+            return {}
+        return {(each.topic, each.partition): each.offset for each in found if not each.error and each.offset >= 0}
+
+
+def _seek(consumer: Consumer, places: list[TopicPartition]) -> None:
+    for each in places:
+        consumer.seek(each)
 
 
 def _field(place: Place) -> str:

@@ -19,6 +19,7 @@ from todoke.schemas.obligations import Obligation
 from todoke.schemas.receipts import Receipt
 from todoke.schemas.record import SubjectRecord, stamp
 
+from .kept import letter
 from .metrics import kind
 from .outbox import Letter, header
 from .tools import Tools
@@ -77,13 +78,11 @@ class Letters:
 
     def records(self, merged: Iterable[Merged]) -> Iterable[Letter]:
         """The merged records: the truth that every view is rebuilt from."""
-        topic, codec = self.tools.topic("consent-state"), self.tools.codec
-        return (Letter(topic, each.record.subject_ref, codec.encode(each.record)) for each in merged)
+        return (letter(self.tools.topic, self.tools.codec, each.record) for each in merged)
 
     def obligations(self, obligations: Iterable[Obligation]) -> Iterable[Letter]:
         """The obligations, as the view holds them."""
-        topic, codec = self.tools.topic("obligations"), self.tools.codec
-        return (Letter(topic, each.obligation_id, codec.encode(each)) for each in obligations)
+        return (letter(self.tools.topic, self.tools.codec, each) for each in obligations)
 
     def outcomes(self, outcomes: Iterable[Outcome]) -> Iterable[Letter]:
         """What became of each event."""
@@ -165,7 +164,7 @@ class Letters:
         for bad in refused:
             message, error, name = bad.message, bad.error, bad.place
             first = first_appended(message)
-            letter = DeadLetter(
+            dead = DeadLetter(
                 letter_id=name,
                 kind="event",
                 reason=error.reason,
@@ -181,7 +180,7 @@ class Letters:
                 sealed_value=seal_for_log(tools.keyring, f"{name}/value", message.value() or b"", tools.random),
                 headers={} if first is None else {FIRST_APPENDED: str(first)},
             )
-            yield Letter(tools.topic("dead-letters"), name, tools.codec.encode(letter))
+            yield Letter(tools.topic("dead-letters"), name, tools.codec.encode(dead))
             tools.metrics.count("todoke_letters_total", "event", error.reason)
             log.warning("refused %s: %s: %s", name, error.reason, error.field)
 

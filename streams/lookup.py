@@ -30,9 +30,8 @@ def look_up(tools: Tools, subject: str, scope: str, *, third_party: bool = False
     """
     now = tools.now()
     try:
-        age = tools.view.require_current(now, tools.stale_after_ms)
         cells = tools.view.records
-        (record,) = cells.load([cells.cell(subject_ref(tools.keyring, subject))])
+        (record,), age = cells.load_aged([cells.cell(subject_ref(tools.keyring, subject))])
     except NotCurrent:
         return Permission("unknown", ("view-not-current",), None)
     except (redis.ConnectionError, redis.TimeoutError):

@@ -19,6 +19,7 @@ from todoke.schemas.obligations import Obligation
 from todoke.schemas.receipts import Evidence, Receipt, ReceiptKind
 from todoke.schemas.told import Attempt, Told, note
 
+from .kept import letter
 from .outbox import Letter
 from .view import Cell, View
 
@@ -123,7 +124,7 @@ class Notes:
     def given_up(self, obligation: Obligation, reason: str, at: int) -> list[Letter]:
         """The obligation stays open and blocked, with a dead letter by which a person can have it tried again."""
         name = f"{obligation.obligation_id}/{obligation.round}"
-        letter = DeadLetter(
+        dead = DeadLetter(
             letter_id=name,
             kind="delivery",
             reason=reason,
@@ -139,7 +140,7 @@ class Notes:
         )
         return [
             self._receipt(obligation, "given-up", Ending(at, Evidence.none, reason=reason)),
-            Letter(self.topic("dead-letters"), name, self.codec.encode(letter)),
+            Letter(self.topic("dead-letters"), name, self.codec.encode(dead)),
         ]
 
     def places(self, call: Call) -> list[tuple[str, str]]:
@@ -169,9 +170,7 @@ class Notes:
             return told
 
         written = self.view.told.update(news, change)
-        topic, codec = self.topic("told"), self.codec
-        letters = [Letter(topic, f"{each.subject_ref}|{each.key}", codec.encode(each)) for each in written.values()]
-        return letters, written
+        return [letter(self.topic, self.codec, each) for each in written.values()], written
 
     def _receipt(self, owed: Obligation, kind: ReceiptKind, end: Ending, attempt: str = "") -> Letter:
         about = (owed.obligation_id, kind, attempt, str(end.grade), end.reason, end.reference, str(end.ended_at))

@@ -36,4 +36,4 @@ class Pulse:
         self.beaten |= dict.fromkeys(quiet, now)
 
     def _due(self, place: Place) -> int:
-        return max(self.keeper.fresh.get(place, 0), self.beaten.get(place, 0)) + self.every_ms
+        return max(self.keeper.appended.get(place, 0), self.beaten.get(place, 0)) + self.every_ms

@@ -110,6 +110,12 @@ class Runner:
         """Whether the thread still runs."""
         return self._thread.is_alive()
 
+    def rewind(self, consumer: Consumer, places: Sequence[TopicPartition]) -> None:
+        """Read partitions again from the offsets given. Called by the work, on its thread."""
+        for each in places:
+            self._ended.pop((each.topic, each.partition), None)  # that end was of the first time
+            consumer.seek(each)
+
     def _run(self) -> None:
         consumer = Consumer(self.config)
         try:

@@ -14,7 +14,7 @@ from todoke.schemas.receipts import Receipt
 from todoke.schemas.record import ERASED, SubjectRecord, contains
 
 from .due import Due, entries
-from .keeper import SUBJECT_HEADER
+from .kept import SUBJECT_HEADER, letter
 from .metrics import kind
 from .outbox import Letter
 from .tools import Tools
@@ -42,7 +42,6 @@ class Settling:
     def __call__(self, messages: Sequence[Message]) -> None:
         """One batch of receipts, whole. Raises `NotCurrent` or `Retry`, then it is repeated."""
         tools = self.tools
-        tools.view.require_current(tools.now(), tools.stale_after_ms)
         receipts = [receipt for message in messages if (receipt := self._decode(message))]
         by_cell: dict[Cell, list[Receipt]] = defaultdict(list)
         for each in receipts:
@@ -65,8 +64,7 @@ class Settling:
         reopened = [each for cell, each in written.items() if _opened_again(by_cell[cell], each)]
         self.due.wake(entries(reopened, self.lane_partitions, tools.now() * 1000))
         deleted = {each.subject_ref for each in written.values() if each.verb == "delete" and each.state in ENDED}
-        topic, codec = tools.topic("obligations"), tools.codec
-        letters = [Letter(topic, each.obligation_id, codec.encode(each)) for each in written.values()]
+        letters = [letter(tools.topic, tools.codec, each) for each in written.values()]
         tools.outbox.send([*letters, *self._shredded(deleted)])
         for cell, after in written.items():
             self._measure(before[cell], after)
@@ -104,7 +102,7 @@ class Settling:
                 continue
             headers = ((SUBJECT_HEADER, ref.encode()),)
             tools.outbox.send([Letter(tools.topic("obligations"), name, None, headers)])
-            tools.index.forget(ref, name)
+            tools.index.forget([(ref, name)])
 
     def measure_standing(self) -> None:
         """Set the gauges of what is pending per partner, and since when."""
@@ -158,8 +156,7 @@ class Settling:
             old = {name for each in before[record.subject_ref].identifiers.values() for name in each.names}
             kept = {name for each in record.identifiers.values() for name in each.names}
             tools.index.delist(record.subject_ref, old - kept)
-        topic = tools.topic("consent-state")
-        return [Letter(topic, each.subject_ref, tools.codec.encode(each)) for each in written.values()]
+        return [letter(tools.topic, tools.codec, each) for each in written.values()]
 
     def _measure(self, before: Obligation | None, after: Obligation) -> None:
         label = kind(restrictive=after.restrictive)

@@ -1,11 +1,12 @@
 """The view: every subject's record, obligations and told-state in Valkey or Redis, and whether it can be trusted.
 
-The topics are the truth; the view can be lost at any time and is healed by the keeper. One primitive writes it:
-`update` reads cells, applies a function of values, and writes back by compare-and-set on the bytes that it read, again
-for the losers. So two workers at once only cost a second look.
+The topics are the truth; the view can be lost at any time and is healed by the keeper. One primitive reads it, `read`,
+which brings the epoch along and raises `NotCurrent` where that can't be trusted. One primitive writes it: `update`
+reads cells, applies a function of values, and writes back by compare-and-set on the bytes that it read, again for the
+losers. So two workers at once only cost a second look.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Generic, TypeVar
 
 import redis
@@ -17,32 +18,13 @@ from todoke.schemas.obligations import Obligation
 from todoke.schemas.record import SubjectRecord
 from todoke.schemas.told import Told
 
-Value = TypeVar("Value", bound=Struct)
+from .epoch import READ, SWAP, Epoch, Watch, epoch
 
-SWAP = """
-local held = redis.call('GET', KEYS[1])
-if (held or '') ~= ARGV[1] then return 0 end
-redis.call('SET', KEYS[1], ARGV[2])
-return 1
-"""
-SWAP_FIELD = """
-local held = redis.call('HGET', KEYS[1], ARGV[1])
-if (held or '') ~= ARGV[2] then return 0 end
-redis.call('HSET', KEYS[1], ARGV[1], ARGV[3])
-return 1
-"""
-GATE = """
-local run = string.match(redis.call('INFO', 'server'), 'run_id:(%w+)')
-local healed, oldest = 0, nil
-for _, mark in ipairs(redis.call('HVALS', KEYS[1])) do
-  if mark == run then healed = healed + 1 end
-end
-for _, at in ipairs(redis.call('HVALS', KEYS[2])) do
-  local seen = tonumber(at)
-  if not oldest or seen < oldest then oldest = seen end
-end
-return {run, healed, tostring(oldest or 0)}
-"""
+Value = TypeVar("Value", bound=Struct)
+Item = TypeVar("Item")
+Command = tuple[str | int | bytes, ...]
+AT_ONCE = 1000
+"""So many cells go in one script, for which the server stops everything else: a few milliseconds."""
 
 
 class Cell(Struct, frozen=True, order=True):
@@ -53,14 +35,6 @@ class Cell(Struct, frozen=True, order=True):
 
 
 Change = Callable[[Cell, Value | None], Value | None]
-
-
-class Gate(Struct, frozen=True):
-    """Whether the view can be trusted: the server's run, how many partitions are healed in it, how old its news is."""
-
-    run_id: str
-    healed: int
-    fresh_at: int
 
 
 class Cells(Generic[Value]):
@@ -77,18 +51,26 @@ class Cells(Generic[Value]):
         return Cell(self.view.key(self.letter, ref), field)
 
     def load(self, cells: Sequence[Cell]) -> list[Value | None]:
-        """The values of `cells`, in order, in one round trip."""
-        return [None if raw is None else self.view.codec.decode(raw, self.kind) for raw in self.view.raw(cells)]
+        """The values of `cells`, in order."""
+        return self.load_aged(cells)[0]
+
+    def load_aged(self, cells: Sequence[Cell]) -> tuple[list[Value | None], int]:
+        """The values of `cells`, in order, and the age (ms) of what the view knows."""
+        answers, age = self.view.read_aged([_get(cell) for cell in cells])
+        return [self._decode(raw) for raw in answers], age
 
     def all(self, refs: Sequence[str]) -> list[dict[str, Value]]:
-        """Every field of each subject's hash, in one round trip."""
-        pipeline = self.view.client.pipeline(transaction=False)
-        for ref in refs:
-            pipeline.hgetall(self.view.key(self.letter, ref))
-        hashes: list[dict[bytes, bytes]] = pipeline.execute()
-        return [
-            {name.decode(): self.view.codec.decode(raw, self.kind) for name, raw in fields.items()} for fields in hashes
-        ]
+        """Every field of each subject's hash."""
+        return [self.fields(flat) for flat in self.view.read([self.whole(ref) for ref in refs])]
+
+    def whole(self, ref: str) -> Command:
+        """The command that reads a subject's hash, for `fields` to decode."""
+        return ("HGETALL", self.view.key(self.letter, ref))
+
+    def fields(self, flat: Sequence[bytes]) -> dict[str, Value]:
+        """What `whole` was answered with, as values by field."""
+        decode, kind = self.view.codec.decode, self.kind
+        return {name.decode(): decode(raw, kind) for name, raw in zip(flat[::2], flat[1::2], strict=True)}
 
     def update(self, cells: Iterable[Cell], change: Change[Value]) -> dict[Cell, Value]:
         """Write `change(cell, held)` to each cell, and return what they hold then.
@@ -102,7 +84,7 @@ class Cells(Generic[Value]):
             held = self.view.raw(waiting)
             swaps: list[tuple[Cell, bytes, Value]] = []
             for cell, raw in zip(waiting, held, strict=True):
-                before = None if raw is None else self.view.codec.decode(raw, self.kind)
+                before = self._decode(raw)
                 after = change(cell, before)
                 if after is not None and after != before:
                     swaps.append((cell, raw or b"", after))
@@ -113,44 +95,83 @@ class Cells(Generic[Value]):
             waiting = [cell for (cell, _, _), mine in zip(swaps, won, strict=True) if not mine]
         return written
 
+    def _decode(self, raw: bytes | None) -> Value | None:
+        return None if raw is None else self.view.codec.decode(raw, self.kind)
+
+
+class Found(Struct, frozen=True):
+    """All that the view holds of one subject."""
+
+    record: SubjectRecord | None
+    obligations: dict[str, Obligation]
+    told: dict[str, Told]
+
 
 class View:
     """A client of one installation's keys. Thread-safe as far as redis-py is: pipelines are made per call."""
 
-    def __init__(self, client: Any, codec: Codec, namespace: str, partitions: int) -> None:
+    def __init__(
+        self, client: Any, codec: Codec, namespace: str, watch: Watch | None = None, now: Callable[[], int] = int
+    ) -> None:
         """`client` is a redis-py client (its types leave sync and async open, so it is Any here).
 
-        `partitions` is how many partitions of compacted topics a keeper must have healed for the view to be current.
+        With a `watch`, what is read must be from a current view at the time of `now` (ms), and nothing is swapped in
+        another. Without one, anything goes: that is for those who heal it.
         """
         self.client = client
         self.codec = codec
         self.namespace = namespace
-        self.partitions = partitions
+        self.watch = watch
+        self.now = now
         self.records = Cells(self, SubjectRecord, "r")
         self.obligations = Cells(self, Obligation, "o")
         self.told = Cells(self, Told, "t")
         self._swap = client.register_script(SWAP)
-        self._swap_field = client.register_script(SWAP_FIELD)
-        self._gate = client.register_script(GATE)
+        self._read = client.register_script(READ)
+
+    def unwatched(self) -> "View":
+        """The same keys, for those who heal them, and for what must be written down whatever the view has lost."""
+        return View(self.client, self.codec, self.namespace)
 
     def key(self, *parts: str) -> str:
         """A key under this installation's namespace."""
         return ":".join((f"{self.namespace}todoke", *parts))
 
-    def gate(self) -> Gate:
-        """The state of the view now."""
-        answer: Any = self._gate(keys=[self.key("epoch"), self.key("fresh")])
-        return Gate(answer[0].decode(), int(answer[1]), int(float(answer[2])))
+    def epoch(self) -> Epoch:
+        """The epoch of the view now, whatever it is worth."""
+        return self._answers([])[1]
+
+    def read(self, commands: Sequence[Command]) -> list[Any]:
+        """The answers to commands that read. Raises `NotCurrent` where they can't be trusted."""
+        return self.read_aged(commands)[0]
+
+    def read_aged(self, commands: Sequence[Command]) -> tuple[list[Any], int]:
+        """The answers, and the age (ms) of what the view knows. Raises `NotCurrent` where they can't be trusted."""
+        found: list[Any] = []
+        age = 0
+        for some in _pieces(commands) if commands else [commands]:
+            answers, came_with = self._answers(some)
+            if self.watch:
+                age = max(age, self.watch.require(came_with, self.now()))
+            found += answers
+        return found, age
+
+    def owners(self) -> tuple[str, ...]:
+        """Who heals the view: unlike before when it was lost in between, however whole it is again. Raises `NotCurrent`."""
+        found = self.epoch()
+        if self.watch:
+            self.watch.require(found, self.now())
+        return (found.life, *(f"{name} {shard.owner}" for name, shard in sorted(found.shards.items())))
 
     def require_current(self, at: int, stale_after_ms: int) -> int:
-        """The age (ms) of what the view knows. Raises `NotCurrent` when it is lost, rebuilding or stale (law 6)."""
-        gate = self.gate()
-        if gate.healed < self.partitions:
-            raise NotCurrent(f"view: {gate.healed} of {self.partitions} partitions are healed: the keeper is at work")
-        age = at - gate.fresh_at
+        """The age (ms) of what the view knows. Raises `NotCurrent` when it is lost, rebuilding or stale (law 6).
+
+        What is read afterwards may be of another epoch: whoever decides from a read relies on `read` alone.
+        """
+        age = self.watch.require(self.epoch(), at) if self.watch else 0
         if age > stale_after_ms:
             raise NotCurrent(f"view: the keeper has been silent for {age // 1000} s: start `todoke worker`")
-        return max(age, 0)
+        return age
 
     def is_current(self, at: int, stale_after_ms: int) -> bool:
         """Whether the view can be trusted now; not, either, when its server doesn't answer."""
@@ -160,27 +181,44 @@ class View:
             return False
         return True
 
+    def all(self, refs: Sequence[str]) -> list[Found]:
+        """All that is known of each subject."""
+        cells = self.records, self.obligations, self.told
+        commands: list[Command] = []
+        for ref in refs:
+            commands += [_get(cells[0].cell(ref)), cells[1].whole(ref), cells[2].whole(ref)]
+        answers = self.read(commands)
+        return [
+            Found(
+                None if raw is None else self.codec.decode(raw, SubjectRecord), cells[1].fields(o), cells[2].fields(t)
+            )
+            for raw, o, t in zip(answers[::3], answers[1::3], answers[2::3], strict=True)
+        ]
+
     def raw(self, cells: Sequence[Cell]) -> list[bytes | None]:
-        """The bytes in `cells`, in one round trip."""
-        if not cells:
-            return []
-        pipeline = self.client.pipeline(transaction=False)
-        for cell in cells:
-            pipeline.hget(cell.key, cell.field) if cell.field else pipeline.get(cell.key)
-        answers: list[bytes | None] = pipeline.execute()
-        return answers
+        """The bytes in `cells`."""
+        return self.read([_get(cell) for cell in cells]) if cells else []
 
     def swap(self, swaps: Sequence[tuple[Cell, bytes, bytes]]) -> list[bool]:
-        """Compare-and-set each (cell, bytes expected, bytes new); b"" expects nothing. Which of them won."""
-        if not swaps:
-            return []
-        pipeline = self.client.pipeline(transaction=False)
-        for cell, before, after in swaps:
-            if cell.field:
-                self._swap_field(keys=[cell.key], args=[cell.field, before, after], client=pipeline)
-            else:
-                self._swap(keys=[cell.key], args=[before, after], client=pipeline)
-        return [bool(won) for won in pipeline.execute()]
+        """Compare-and-set each (cell, bytes expected, bytes new); b"" expects nothing. Which of them won.
+
+        Raises `NotCurrent`, and swaps none of a thousand, in a view that has been lost since it was read.
+        """
+        won: list[bool] = []
+        for some in _pieces(swaps):
+            keys = [self.key("shards"), *(cell.key for cell, _, _ in some)]
+            wanted = self.watch.partitions if self.watch else 0
+            arguments = [wanted, *(part for cell, before, after in some for part in (cell.field, before, after))]
+            answer: list[int] | None = self._swap(keys=keys, args=arguments)
+            if answer is None:
+                raise NotCurrent("view: it was lost between a read and a write: the keeper is at work")
+            won += [bool(each) for each in answer]
+        return won
+
+    def _answers(self, commands: Sequence[Command]) -> tuple[list[Any], Epoch]:
+        words = [part for each in commands for part in (len(each), *each)]
+        answers: list[Any] = self._read(keys=[self.key("shards")], args=words)
+        return answers[2:], epoch(answers)
 
 
 def connect(url: str) -> Any:
@@ -214,3 +252,11 @@ def join_with(incoming: Mapping[Cell, Value], join: Callable[[Value, Value], Val
         return incoming[cell] if held is None else join(held, incoming[cell])
 
     return change
+
+
+def _get(cell: Cell) -> Command:
+    return ("HGET", cell.key, cell.field) if cell.field else ("GET", cell.key)
+
+
+def _pieces(whole: Sequence[Item]) -> Iterator[Sequence[Item]]:
+    return (whole[start : start + AT_ONCE] for start in range(0, len(whole), AT_ONCE))

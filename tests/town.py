@@ -15,6 +15,7 @@ from confluent_kafka.admin import AdminClient
 from msgspec.structs import replace
 
 from todoke.processors.balance import Balance, balance
+from todoke.schemas.errors import NotCurrent
 from todoke.schemas.events import Event
 from todoke.schemas.obligations import Obligation
 from todoke.sinks import emulators
@@ -162,7 +163,14 @@ class Town:
     async def until(self, holds: Callable[[], bool]) -> bool:
         """Wait until something holds; whether it did before patience ended."""
         deadline = time.monotonic() + PATIENCE_S
-        while not await asyncio.to_thread(holds):
+
+        def known() -> bool:
+            try:
+                return holds()
+            except NotCurrent:  # the keeper is at work
+                return False
+
+        while not await asyncio.to_thread(known):
             if time.monotonic() > deadline:
                 return False
             await asyncio.sleep(0.05)
