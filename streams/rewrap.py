@@ -20,7 +20,7 @@ from todoke.schemas.events import DeadLetter, LogRow
 from todoke.schemas.record import SubjectRecord
 from todoke.schemas.record import join as join_records
 
-from .outbox import Letter
+from .kept import letter
 from .snapshot import Topics
 from .tools import Tools
 from .view import Cell
@@ -147,7 +147,7 @@ def _renew(tools: Tools, refs: Sequence[str]) -> int:
 def _produce(tools: Tools, records: Sequence[SubjectRecord]) -> None:
     topic = tools.topic(TOPIC)
     tools.index.enlist(records)
-    tools.outbox.send([Letter(topic, each.subject_ref, tools.codec.encode(each)) for each in records])
+    tools.outbox.send([letter(tools.topic, tools.codec, each) for each in records])
 
 
 def _patiently(step: Callable[[], int], sleep: Sleep) -> int:

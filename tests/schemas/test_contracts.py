@@ -207,3 +207,9 @@ def test_a_record_type_without_a_contract_can_not_be_written() -> None:
 
     with pytest.raises(KeyError):
         Codec().encode(Stranger("x"))
+
+
+def test_no_two_versions_have_one_id() -> None:
+    ids = [each.id for versions in contracts.lock(contracts.folder()).values() for each in versions.values()]
+
+    assert len(ids) == len(set(ids))
