@@ -145,7 +145,6 @@ def _renew(tools: Tools, refs: Sequence[str]) -> int:
 
 
 def _produce(tools: Tools, records: Sequence[SubjectRecord]) -> None:
-    topic = tools.topic(TOPIC)
     tools.index.enlist(records)
     tools.outbox.send([letter(tools.topic, tools.codec, each) for each in records])
 
