@@ -4,7 +4,6 @@ What is read are plain dicts of the last value per key; no counter is believed (
 """
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
 
 from msgspec import Struct, field
 
@@ -14,8 +13,10 @@ from todoke.schemas.partners import Rules
 from todoke.schemas.receipts import Receipt
 from todoke.schemas.record import SubjectRecord, contains
 
-from .plan import demands, identify
+from .plan import NO_CONNECTOR, demands, identify
 
+MAKING_MS = 120_000
+"""How long what time alone has come to demand may take to become an obligation, before it counts as missing."""
 RECEIPTS_KEPT_MS = 80 * 86_400_000  # ten days less than their topic: older evidence is in the log alone
 
 
@@ -23,8 +24,9 @@ class Balance(Struct, frozen=True):
     """The sums, and every id that breaks them. `exact` when there is none and nothing is still under way.
 
     `events` counts accepted messages by distinct event, `outcomes` by kind; `undecided` are events without an outcome.
-    `missing` are demanded obligations that no topic holds or that fell away for another, `surplus` open ones that nothing demands, `unproven` done
-    ones without a receipt of the rung required. `open` and `blocked` are accounted for, but not ended.
+    `missing` are demanded obligations that no topic holds or that fell away for another, `surplus` open ones that
+    nothing demands, `unproven` done ones without a receipt of the rung required. `coming` are demanded since a moment,
+    by time alone, and not obligations yet. `open` and `blocked` are accounted for, but not ended.
     """
 
     events: int
@@ -36,6 +38,7 @@ class Balance(Struct, frozen=True):
     missing: tuple[str, ...]
     surplus: tuple[str, ...]
     unproven: tuple[str, ...]
+    coming: tuple[str, ...] = ()
     partners: dict[str, dict[str, int]] = field(default_factory=dict)
 
     @property
@@ -45,8 +48,8 @@ class Balance(Struct, frozen=True):
 
     @property
     def pending(self) -> int:
-        """Obligations that dispatchers still work on; blocked ones wait for a person."""
-        return self.states.get("open", 0)
+        """Obligations that dispatchers still work on, or workers; blocked ones wait for a person."""
+        return self.states.get("open", 0) + len(self.coming)
 
 
 class Snapshot(Struct, frozen=True):
@@ -63,10 +66,13 @@ def balance(snapshot: Snapshot, rules: Rules, at: int) -> Balance:
     """Hold what was accepted against what became of it, and what is demanded against what is owed, at `at` (ms)."""
     accepted, outcomes, obligations = set(snapshot.events), snapshot.outcomes, snapshot.obligations
     wanted = {
-        identify(ref, demand): demand
+        identify(ref, demand): (ref, demand)
         for ref, record in snapshot.records.items()
         for demand in demands(record, rules, at)
     }
+    lacking = {name: demand for name, (_, demand) in wanted.items() if not _owed(obligations.get(name))}
+    coming = {name for name, demand in lacking.items() if demand.boundary > at - MAKING_MS}
+    moving = {wanted[name][0] for name in coming}
     graded: dict[tuple[str, int], int] = {}
     for receipt in snapshot.receipts:  # evidence of an earlier generation proves nothing in a later one
         place = (receipt.obligation_id, max(receipt.generation, 1))
@@ -81,8 +87,17 @@ def balance(snapshot: Snapshot, rules: Rules, at: int) -> Balance:
         demanded=len(wanted),
         obligations=len(obligations),
         states=dict(Counter(each.state for each in obligations.values())),
-        missing=tuple(sorted(name for name in wanted if not _owed(obligations.get(name)))),
-        surplus=tuple(sorted(_surplus(wanted, snapshot.records, obligations))),
+        missing=tuple(sorted(lacking.keys() - coming)),
+        surplus=tuple(
+            sorted(
+                name
+                for name, each in obligations.items()
+                if each.state not in ENDED
+                and name not in wanted
+                and each.subject_ref not in moving
+                and not _kept(each, snapshot.records.get(each.subject_ref), rules)
+            )
+        ),
         unproven=tuple(
             sorted(
                 each.obligation_id
@@ -92,6 +107,7 @@ def balance(snapshot: Snapshot, rules: Rules, at: int) -> Balance:
                 and graded.get((each.obligation_id, each.round), 0) < each.done_at_grade
             )
         ),
+        coming=tuple(sorted(coming)),
         partners={name: dict(counts) for name, counts in sorted(partners.items())},
     )
 
@@ -101,14 +117,13 @@ def _owed(obligation: Obligation | None) -> bool:
     return obligation is not None and obligation.state != "superseded"
 
 
-def _surplus(
-    wanted: Mapping[str, object], records: Mapping[str, SubjectRecord], obligations: Mapping[str, Obligation]
-) -> Iterable[str]:
-    """Open obligations that nothing demands; a delete is an edge and stays owed while its record contains it."""
-    for name, each in obligations.items():
-        if name in wanted or each.state in ENDED:
-            continue
-        record = records.get(each.subject_ref)
-        if each.verb == "delete" and record is not None and contains(record, each.stamps):
-            continue
-        yield name
+def _kept(each: Obligation, record: SubjectRecord | None, rules: Rules) -> bool:
+    """Whether an obligation stands although nothing demands it.
+
+    A delete is an edge, and stays owed while its record contains it. What was owed to a partner that is gone stays with
+    whoever owns it now (correctness, 20).
+    """
+    if each.verb == "delete" and record is not None and contains(record, each.stamps):
+        return True
+    gone = each.blocked == NO_CONNECTOR and NO_CONNECTOR not in each.reasons  # owed while there was a connector
+    return gone and rules.registry.partner(each.partner) is None

@@ -3,7 +3,7 @@
 Obligation ids are UUIDv5 (RFC 9562) over what makes an obligation the same one: see `identify`.
 """
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from uuid import UUID, uuid5
 
 import msgspec
@@ -33,6 +33,7 @@ from .decide import Verdict, channel_of, decide, needs_transfer
 NAMESPACE = UUID("6d9f2f3c-4f7e-5f0a-9b61-1f0d1c0e7a5b")
 UNKNOWN_RECIPIENT_HOURS = 24 * 14  # the policy answers within 30 days; half of it is left to find out how
 HOUR = 3_600_000
+NO_CONNECTOR = "no-connector"
 
 
 class Demand(Struct, frozen=True):
@@ -154,23 +155,34 @@ def obligation(subject_ref: str, demand: Demand, partner: Partner | None, cause:
         opened_at=at,
         deadline_at=cause.appended_at + hours * HOUR,
         done_at_grade=Evidence[partner.done] if partner else Evidence.confirmed,
-        blocked="" if partner else "no-connector",
+        blocked="" if partner else NO_CONNECTOR,
         blocked_at=0 if partner else at,
         owner="" if partner else "privacy-office",
         updated_at=at,
     )
 
 
-def supersessions(current: Iterable[Demand], standing: Iterable[Obligation], subject_ref: str) -> dict[str, str]:
+def supersessions(
+    current: Collection[Demand], standing: Iterable[Obligation], subject_ref: str, accounts: Collection[str] = ()
+) -> dict[str, str]:
     """Which open obligations fall away, and by what: the newer obligation for the same place, or what they lack.
 
     `standing` are the open obligations of one subject at one partner. A delete is an edge: only a later delete
-    supersedes it; a delete also takes the place of every scope that is demanded no more.
+    supersedes it; a delete also takes the place of every scope that is demanded no more. With `accounts`, those that
+    the partner has now, what was owed at any other gives way to what is demanded instead (correctness, 20 and 21).
     """
     ids = {demand.place: identify(subject_ref, demand) for demand in current}
     deletes = {place[:2]: name for place, name in ids.items() if place[2] == EVERYTHING}
+    # whoever is told by other means is told everything: what was owed while there was a connector is in that
+    whole = {demand.partner: ids[demand.place] for demand in current if NO_CONNECTOR in demand.reasons}
+    instead = min(
+        current, key=lambda demand: (demand.verb != "delete", demand.verb == "grant", demand.place), default=None
+    )
     fallen = {}
     for each in standing:
+        if instead and accounts and each.account not in accounts:
+            fallen[each.obligation_id] = ids[instead.place]
+            continue
         place = (each.partner, each.account, each.scope)
         newer = ids.get(place)
         if newer == each.obligation_id:
@@ -179,7 +191,7 @@ def supersessions(current: Iterable[Demand], standing: Iterable[Obligation], sub
             if newer:
                 fallen[each.obligation_id] = newer
             continue
-        fallen[each.obligation_id] = newer or deletes.get(place[:2]) or "demanded no more"
+        fallen[each.obligation_id] = newer or deletes.get(place[:2]) or whole.get(each.partner) or "demanded no more"
     return fallen
 
 
@@ -232,4 +244,4 @@ def _unknown(record: SubjectRecord, name: str, revision: int) -> Demand:
     if restricted and holding.last_at > max(restricted):
         stamps = (*stamps, _held(name, holding))
     verb: Verb = "delete" if record.erased_through else "withdraw"
-    return Demand(name, "default", EVERYTHING, verb, stamps, 0, 0, revision, ("no-connector",))
+    return Demand(name, "default", EVERYTHING, verb, stamps, 0, 0, revision, (NO_CONNECTOR,))

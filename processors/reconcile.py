@@ -17,7 +17,7 @@ from todoke.schemas.record import SealedIdentifier, SubjectRecord, contains, ide
 from todoke.schemas.told import Told, join, surely
 
 from .fence import clear_from, generation, told_since, undone
-from .plan import Demand, identify, of_partner, supersessions
+from .plan import NO_CONNECTOR, Demand, identify, of_partner, supersessions
 
 ANSWERED = frozenset({"done", "closed"})
 
@@ -90,7 +90,7 @@ def reconcile(known: Known, recipient: Recipient, rules: Rules, at: int) -> Work
         return Work(wait="record")
     current = of_partner(record, partner, rules, at)
     by_id = {identify(record.subject_ref, demand): demand for demand in current}
-    fallen = supersessions(current, standing, record.subject_ref)
+    fallen = supersessions(current, standing, record.subject_ref, [each.name for each in partner.accounts])
     owed = {each.obligation_id for each in mine}
     if standing and any(name not in owed for name in by_id):
         # what is demanded must be durable as an obligation before anything is sent under its name
@@ -145,6 +145,8 @@ def _judge(
     effect = recipient.effects.get(obligation.verb)
     if effect is None:
         return _Blocked(obligation, "verb-unsupported")
+    if all(each.name != obligation.account for each in partner.accounts):
+        return _Blocked(obligation, NO_CONNECTOR)
     theirs = _theirs(record, partner)
     if not theirs:
         return _Blocked(obligation, "unreachable")

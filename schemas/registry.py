@@ -4,6 +4,8 @@ from typing import Literal
 
 from msgspec import Struct
 
+RuleKind = Literal["policy", "partners"]
+
 
 class RegistryRevision(Struct, frozen=True, kw_only=True):
     """One revision of the policy or of the partners, whole.
@@ -12,7 +14,7 @@ class RegistryRevision(Struct, frozen=True, kw_only=True):
     `toml` was validated before it was written.
     """
 
-    kind: Literal["policy", "partners"]
+    kind: RuleKind
     revision: int
     effective_at: int
     toml: str

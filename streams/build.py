@@ -16,6 +16,7 @@ from todoke.schemas.errors import Misconfigured
 from todoke.schemas.events import INTAKE
 from todoke.schemas.partners import Partner, Rules
 from todoke.schemas.policy import Problem
+from todoke.schemas.registry import RuleKind
 from todoke.sinks import connectors, secrets
 from todoke.sinks.sender import Sender
 
@@ -30,6 +31,7 @@ from .keeper import Keeper
 from .kept import KEPT
 from .metrics import Metrics
 from .outbox import Outbox, producer_config
+from .patrol import Patrol
 from .pulse import Pulse
 from .registry import SchemaRegistry
 from .runner import Hooks, Runner, consumer_config
@@ -37,6 +39,7 @@ from .settings import Settings
 from .settling import Settling
 from .tools import Tools
 from .topics import COMPACT, carried
+from .turns import Turns
 from .view import View, connect
 
 KEEPER_BATCH = 5000
@@ -59,13 +62,19 @@ class Parts(Struct, frozen=True):
 
 def rules(settings: Settings) -> Rules:
     """The policy and the partners that the settings name, or those shipped. Raises `Misconfigured` with every problem."""
-    policy = toml.policy(*_named(settings.policy, "policy.toml"))
+    named = texts(settings)
+    policy = toml.policy(*named["policy"])
     checks = {name: _checking(maker.check) for name, maker in connectors.CONNECTORS.items()}
-    return Rules(policy, toml.registry(*_named(settings.partners, "partners.toml"), policy, checks))
+    return Rules(policy, toml.registry(*named["partners"], policy, checks))
 
 
-def _named(path: str, shipped: str) -> tuple[str, str]:
-    return (_read(path), path) if path else (toml.shipped(shipped), shipped)
+def texts(settings: Settings) -> dict[RuleKind, tuple[str, str]]:
+    """The text of the policy and of the partners, each with the name of where it stands."""
+    paths: dict[RuleKind, str] = {"policy": settings.policy, "partners": settings.partners}
+    return {
+        kind: (_read(path), path) if path else (toml.shipped(f"{kind}.toml"), f"{kind}.toml")
+        for kind, path in paths.items()
+    }
 
 
 def _checking(check: Callable[[Partner], list[str]]) -> Callable[[Partner], list[Problem]]:
@@ -117,6 +126,7 @@ def parts(settings: Settings, now: Callable[[], int] | None = None, *, checked: 
     tools = Tools(
         view=view,
         index=Index(view, settings.worker.keep_outcomes_ms),
+        turns=Turns(view, settings.kafka.partitions),
         codec=coder,
         schemas=SchemaRegistry(settings.registry) if settings.registry.url else None,
         outbox=sending,
@@ -152,7 +162,8 @@ def worker_runners(made: Parts) -> list[Runner]:
     admin = AdminClient({"bootstrap.servers": settings.kafka.bootstrap, **settings.kafka.client})
     freshness = Freshness(tools.marks, partial(ends, admin), tools.now)
     intake = Intake(tools, freshness)
-    settling = Settling(tools, settings.worker.keep_ended_ms, made.due, settings.kafka.lane_partitions)
+    patrol = Patrol(tools, settings.worker.sweep_per_second)
+    settling = Settling(tools, settings.worker.keep_ended_ms, made.due, settings.kafka.lane_partitions, patrol)
     return [
         keeper_runner(made),
         Runner(
@@ -169,7 +180,7 @@ def worker_runners(made: Parts) -> list[Runner]:
             [made.topic("receipts")],
             settling,
             settings.worker.batch,
-            Hooks(settling.idle),
+            Hooks(settling.idle, patrol.moved),
         ),
     ]
 

@@ -30,6 +30,7 @@ from . import (
     people,
     publishing,
     registry,
+    revisions,
     settings,
     story,
     topics,
@@ -88,6 +89,7 @@ def worker() -> None:
     build.require_cluster(loaded)
     made = build.parts(loaded)
     keychecks.establish(made.tools, Topics(made.settings, made.tools.codec))
+    revisions.require(made)
     faust.Worker(app.make(made, build.worker_runners(made)), loglevel="WARN", quiet=True).execute_from_commandline()
 
 
@@ -98,6 +100,7 @@ def dispatching(partners: tuple[str, ...]) -> None:
     build.require_cluster(settings.load(), partners)
     with opened() as made:
         keychecks.establish(made.tools, Topics(made.settings, made.tools.codec))
+        revisions.require(made)
         asyncio.run(dispatch.run(made, partners))
 
 
@@ -105,6 +108,7 @@ main.add_command(up)
 main.add_command(replaying)
 main.add_command(lanes_group)
 main.add_command(view_group)
+main.add_command(revisions.registry_group)
 
 
 @main.command()
@@ -150,7 +154,8 @@ def topics_group() -> None:
 
 @topics_group.command("apply")
 @click.option("--fix", is_flag=True, help="Also bring settings that drifted back to what they should be.")
-def topics_apply(*, fix: bool) -> None:
+@click.option("--publish", "publishing_rules", is_flag=True, help="Then publish policy and partners: a deployment.")
+def topics_apply(*, fix: bool, publishing_rules: bool) -> None:
     """Create what is missing, report what differs, register schemas; ends with 1 while anything still differs."""
     loaded = settings.load()
     partners = [partner.name for partner in build.rules(loaded).registry.partners]
@@ -163,6 +168,9 @@ def topics_apply(*, fix: bool) -> None:
     click.echo(
         f"{len(changes) - len(left)} changed, {len(left)} differ" if changes else "all topics are as they should be"
     )
+    if publishing_rules and not left:
+        for line in revisions.publish(loaded, build.codec(loaded, partners)):
+            click.echo(line)
     sys.exit(1 if left else 0)
 
 

@@ -214,7 +214,7 @@ class Desk:
         wanted = {cells.cell(ref, each.obligation_id): each for each in made}
         written = cells.update(wanted, join_with(wanted, join_obligations))
         tools.index.track(written.values())
-        return [letter(tools.topic, tools.codec, each) for each in written.values()]
+        return [letter(tools, each) for each in written.values()]
 
     def _begin(self, batches: Sequence[Sequence[Opened]]) -> list[list[Try]]:
         """Make every attempt of the round durable before the first call starts."""

@@ -14,6 +14,7 @@ import msgspec
 from confluent_kafka import Message, murmur2
 from msgspec import Struct
 
+from todoke.processors.instants import turn
 from todoke.schemas.obligations import ENDED, Obligation
 from todoke.schemas.record import SubjectRecord
 
@@ -22,6 +23,7 @@ from .index import Index
 from .kept import INDEX_HEADER, SUBJECT_HEADER, ObligationIndex, RecordIndex, kept, of_obligation, of_record
 from .outbox import header
 from .tools import Tools
+from .turns import Turns
 from .view import Cell, Command, View, join_with
 
 PIECE = 500
@@ -57,6 +59,8 @@ class Healing:
         self.view = tools.view.unwatched()
         self.prefix = self.view.key("")
         self.index = Index(self.view, 0)
+        self.turns = Turns(self.view, tools.turns.partitions)
+        self.policy = tools.rules.policy
         self.codec = tools.codec
         self.now = tools.now
         self.due = due
@@ -140,9 +144,10 @@ class Healing:
         """Make what was joined findable, and no longer by what one of its parts was found by and it isn't."""
         records = {cell: each for cell, each in held.items() if isinstance(each, SubjectRecord)}
         self.index.enlist(records.values())
+        self.turns.set((each.subject_ref, turn(each, self.policy, self.now())) for each in records.values())
         for cell, record in records.items():
-            known = {alias for part in parts[cell] if part for alias in of_record(part).aliases}
-            shredded = known - set(of_record(record).aliases)
+            known = {each.alias for part in parts[cell] if part for each in part.identifiers.values()}
+            shredded = known - {each.alias for each in record.identifiers.values()}
             if shredded:
                 self.index.delist(record.subject_ref, shredded)
         obligations = [each for each in held.values() if isinstance(each, Obligation)]
@@ -152,10 +157,16 @@ class Healing:
             self.due.wake(entries(standing, self.lane_partitions, self.now() * 1000))
 
     def _put_record(self, message: Message, _due_at: int) -> list[Command]:
-        found = _index_of(message, RecordIndex) or of_record(self.codec.decode(message.value() or b"", SubjectRecord))
+        found = _index_of(message, RecordIndex) or self._ask(message)
         ref = (message.key() or b"").decode()
         first: Command = ("SET", f"{self.prefix}r:{ref}", message.value() or b"", "NX", "GET")
-        return [first, *(("SADD", f"{self.prefix}a:{alias}", ref) for alias in found.aliases)]
+        aliases: list[Command] = [("SADD", f"{self.prefix}a:{alias}", ref) for alias in found.aliases]
+        turns: list[Command] = [("ZADD", self.turns.key(ref), "LT", found.turn, ref)] if found.turn else []
+        return [first, *aliases, *turns]
+
+    def _ask(self, message: Message) -> RecordIndex:
+        record = self.codec.decode(message.value() or b"", SubjectRecord)
+        return of_record(record, self.policy, message.timestamp()[1])
 
     def _put_obligation(self, message: Message, due_at: int) -> list[Command]:
         raw, name = message.value() or b"", (message.key() or b"").decode()

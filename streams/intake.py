@@ -15,6 +15,7 @@ from confluent_kafka import Message
 from todoke.processors.admit import admit
 from todoke.processors.enrol import Named, enrol, shred, won
 from todoke.processors.identifiers import canonical
+from todoke.processors.instants import turn
 from todoke.processors.keys import aliases, is_orphan, orphan_ref, subject_ref
 from todoke.processors.plan import (
     Cause,
@@ -198,10 +199,11 @@ class Intake:
             return before if record == before else msgspec.structs.replace(record, version=before.version + 1)
 
         written = tools.view.records.update(by_cell, change)
+        at = tools.now()
+        tools.turns.set((record.subject_ref, turn(record, tools.rules.policy, at)) for record in written.values())
         tools.index.enlist(record for cell, record in written.items() if any(each.named for each in by_cell[cell]))
         merged = {record.subject_ref: (record, tuple(by_cell[cell])) for cell, record in written.items()}
         adopted = self._adopt(taken)
-        at = tools.now()
         found = []
         for ref in dict.fromkeys([*merged, *adopted]):
             record, theirs = merged.get(ref, (None, ()))

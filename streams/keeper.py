@@ -161,7 +161,7 @@ class Keeper:
             return
         cells = self.healing.kept[self.names[place[0]]].cells
         held = [each for each in cells.load(list(suspects.values())) if each is not None]
-        self.tools.outbox.send([letter(self.tools.topic, self.tools.codec, each) for each in held])
+        self.tools.outbox.send([letter(self.tools, each) for each in held])
         self.tools.metrics.count("todoke_keeper_repairs_total", cells.kind.__name__, "topic", by=len(held))
         suspects.clear()
 

@@ -11,15 +11,18 @@ from typing import Any, Generic, TypeVar
 import msgspec
 from msgspec import Struct
 
+from todoke.processors.instants import turn
 from todoke.schemas.codec import Codec
 from todoke.schemas.obligations import Obligation
 from todoke.schemas.obligations import join as join_obligations
+from todoke.schemas.policy import Policy
 from todoke.schemas.record import SubjectRecord
 from todoke.schemas.record import join as join_records
 from todoke.schemas.told import Told
 from todoke.schemas.told import join as join_told
 
 from .outbox import Letter
+from .tools import Tools
 from .view import Cell, Cells, View
 
 Value = TypeVar("Value", bound=Struct)
@@ -32,9 +35,13 @@ SUBJECT_HEADER = "todoke-subject"
 
 
 class RecordIndex(Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
-    """What a record is found by. Aliases are keyed hashes, which the value holds, too."""
+    """What a record is found by, and when (ms, 0 for never) to look at it again though nobody says anything.
+
+    Aliases are keyed hashes, which the value holds, too.
+    """
 
     aliases: tuple[str, ...]
+    turn: int
 
 
 class ObligationIndex(Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
@@ -49,9 +56,10 @@ class ObligationIndex(Struct, frozen=True, array_like=True, forbid_unknown_field
     deadline_at: int
 
 
-def of_record(record: SubjectRecord) -> RecordIndex:
-    """The index data of a record."""
-    return RecordIndex(tuple(sorted({name for each in record.identifiers.values() for name in each.names})))
+def of_record(record: SubjectRecord, policy: Policy, written_at: int) -> RecordIndex:
+    """The index data of a record that was written at `written_at` (ms)."""
+    aliases = tuple(sorted({name for each in record.identifiers.values() for name in each.names}))
+    return RecordIndex(aliases, turn(record, policy, written_at))
 
 
 def of_obligation(each: Obligation) -> ObligationIndex:
@@ -67,16 +75,21 @@ def of_obligation(each: Obligation) -> ObligationIndex:
     )
 
 
-def letter(topic: Callable[[str], str], codec: Codec, value: SubjectRecord | Obligation | Told) -> Letter:
+def told_letter(topic: Callable[[str], str], codec: Codec, told: Told) -> Letter:
+    """The message by which a told-state reaches its topic."""
+    return Letter(topic("told"), f"{told.subject_ref}|{told.key}", codec.encode(told))
+
+
+def letter(tools: Tools, value: SubjectRecord | Obligation | Told) -> Letter:
     """The message by which a kept value reaches its topic."""
-    raw = codec.encode(value)
+    if isinstance(value, Told):
+        return told_letter(tools.topic, tools.codec, value)
+    raw, topic = tools.codec.encode(value), tools.topic
     if isinstance(value, SubjectRecord):
-        headers = ((INDEX_HEADER, msgspec.msgpack.encode(of_record(value))),)
-        return Letter(topic("consent-state"), value.subject_ref, raw, headers)
-    if isinstance(value, Obligation):
-        headers = ((INDEX_HEADER, msgspec.msgpack.encode(of_obligation(value))),)
-        return Letter(topic("obligations"), value.obligation_id, raw, headers)
-    return Letter(topic("told"), f"{value.subject_ref}|{value.key}", raw)
+        index = of_record(value, tools.rules.policy, tools.now())
+        return Letter(topic("consent-state"), value.subject_ref, raw, ((INDEX_HEADER, msgspec.msgpack.encode(index)),))
+    headers = ((INDEX_HEADER, msgspec.msgpack.encode(of_obligation(value))),)
+    return Letter(topic("obligations"), value.obligation_id, raw, headers)
 
 
 class Kept(Generic[Value]):

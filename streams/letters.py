@@ -78,11 +78,11 @@ class Letters:
 
     def records(self, merged: Iterable[Merged]) -> Iterable[Letter]:
         """The merged records: the truth that every view is rebuilt from."""
-        return (letter(self.tools.topic, self.tools.codec, each.record) for each in merged)
+        return (letter(self.tools, each.record) for each in merged)
 
     def obligations(self, obligations: Iterable[Obligation]) -> Iterable[Letter]:
         """The obligations, as the view holds them."""
-        return (letter(self.tools.topic, self.tools.codec, each) for each in obligations)
+        return (letter(self.tools, each) for each in obligations)
 
     def outcomes(self, outcomes: Iterable[Outcome]) -> Iterable[Letter]:
         """What became of each event."""

@@ -79,6 +79,7 @@ def balance_page(found: Balance) -> RenderableType:
     states = ", ".join(f"{count} {name}" for name, count in sorted(found.states.items()))
     sums.add_row("obligations", f"{found.obligations}: {states or 'none'}")
     sums.add_row("demanded now", str(found.demanded))
+    sums.add_row("demanded by time since a moment", str(len(found.coming)))
     broken = {
         "events without an outcome": found.undecided,
         "obligations missing": found.missing,

@@ -146,7 +146,7 @@ def _renew(tools: Tools, refs: Sequence[str]) -> int:
 
 def _produce(tools: Tools, records: Sequence[SubjectRecord]) -> None:
     tools.index.enlist(records)
-    tools.outbox.send([letter(tools.topic, tools.codec, each) for each in records])
+    tools.outbox.send([letter(tools, each) for each in records])
 
 
 def _patiently(step: Callable[[], int], sleep: Sleep) -> int:

@@ -69,6 +69,7 @@ class Worker(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     stale_after_ms: int = 60_000
     permission_bound_ms: int = 5_000
     pulse_ms: int = 12 * 3_600_000
+    sweep_per_second: int = 2000
 
 
 class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

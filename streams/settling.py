@@ -17,6 +17,7 @@ from .due import Due, entries
 from .kept import SUBJECT_HEADER, letter
 from .metrics import kind
 from .outbox import Letter
+from .patrol import Patrol
 from .tools import Tools
 from .view import Cell
 
@@ -28,11 +29,15 @@ ON_ITS_WAY_MS = 600_000
 class Settling:
     """Applies receipts to obligations, and shreds who asked to be deleted once every partner has evidence."""
 
-    def __init__(self, tools: Tools, keep_ended_ms: int, due: Due, lane_partitions: int) -> None:
+    def __init__(  # five by place, since the last is its guest
+        self, tools: Tools, keep_ended_ms: int, due: Due, lane_partitions: int, patrol: Patrol
+    ) -> None:
         """Ended obligations are forgotten, with a tombstone, after `keep_ended_ms`.
 
-        `lane_partitions` is how many partitions a lane has, to find the due-queue of a subject.
+        `lane_partitions` is how many partitions a lane has, to find the due-queue of a subject. `patrol` gets a turn
+        between batches.
         """
+        self.patrol = patrol
         self.tools = tools
         self.keep_ended_ms = keep_ended_ms
         self.due = due
@@ -64,7 +69,7 @@ class Settling:
         reopened = [each for cell, each in written.items() if _opened_again(by_cell[cell], each)]
         self.due.wake(entries(reopened, self.lane_partitions, tools.now() * 1000))
         deleted = {each.subject_ref for each in written.values() if each.verb == "delete" and each.state in ENDED}
-        letters = [letter(tools.topic, tools.codec, each) for each in written.values()]
+        letters = [letter(tools, each) for each in written.values()]
         tools.outbox.send([*letters, *self._shredded(deleted)])
         for cell, after in written.items():
             self._measure(before[cell], after)
@@ -73,6 +78,7 @@ class Settling:
 
     def idle(self) -> None:
         """Show what is pending, and forget what ended long ago."""
+        self.patrol.step()
         now = self.tools.now()
         if now - self.swept_at < 1000:
             return
@@ -156,7 +162,7 @@ class Settling:
             old = {name for each in before[record.subject_ref].identifiers.values() for name in each.names}
             kept = {name for each in record.identifiers.values() for name in each.names}
             tools.index.delist(record.subject_ref, old - kept)
-        return [letter(tools.topic, tools.codec, each) for each in written.values()]
+        return [letter(tools, each) for each in written.values()]
 
     def _measure(self, before: Obligation | None, after: Obligation) -> None:
         label = kind(restrictive=after.restrictive)

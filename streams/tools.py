@@ -13,6 +13,7 @@ from .index import Index
 from .metrics import Metrics
 from .outbox import Outbox
 from .registry import SchemaRegistry
+from .turns import Turns
 from .view import View
 
 
@@ -25,6 +26,7 @@ class Tools(Struct, frozen=True):
 
     view: View
     index: Index
+    turns: Turns
     codec: Codec
     schemas: SchemaRegistry | None
     outbox: Outbox

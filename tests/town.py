@@ -49,6 +49,7 @@ class Town:
             host="127.0.0.1",
             port=0,
         )
+        self.ahead_ms = 0
         self._made: build.Parts | None = None
         self.addresses: dict[str, str] = {}
         self.workers: list[list[Runner]] = []
@@ -64,7 +65,7 @@ class Town:
             raise
 
     async def _open(self) -> Self:
-        clock = build.clock
+        clock = self.now
         place = await self._opened.enter_async_context(emulators.emulating("meta", TOKEN, clock))
         self.addresses["meta"] = place
         os.environ |= {"TODOKE_META_URL": place, "TODOKE_META_TOKEN": TOKEN}
@@ -77,7 +78,7 @@ class Town:
             )
             self.addresses[partner] = place
             os.environ |= {f"TODOKE_{name}_URL": f"{place}/hooks", f"TODOKE_{name}_SECRET": SECRET}
-        self._made = await asyncio.to_thread(build.parts, self.settings)
+        self._made = await asyncio.to_thread(build.parts, self.settings, self.now)
         names = [partner.name for partner in self.made.tools.rules.registry.partners]
         admin = AdminClient({"bootstrap.servers": self.settings.kafka.bootstrap})
         await asyncio.to_thread(cluster.apply, admin, topics.wanted(self.settings, names))
@@ -100,11 +101,19 @@ class Town:
         os.environ.clear()
         os.environ.update(self._before)
 
+    def now(self) -> int:
+        """The clock of everything here but the broker, `ahead_ms` ahead of the real one."""
+        return build.clock() + self.ahead_ms
+
     @property
     def made(self) -> build.Parts:
         """The parts that the test itself works with, shared by what runs in this process."""
         assert self._made, "the town is not open"
         return self._made
+
+    def reload(self) -> None:
+        """Read policy and partners anew, as processes that start do."""
+        self._made = replace(self.made, tools=replace(self.made.tools, rules=build.rules(self.settings)))
 
     def start_worker(self, made: build.Parts | None = None) -> list[Runner]:
         """A worker more: intake, obligations, keeper, each in its thread."""

@@ -8,8 +8,10 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from tests.rules import (
+    ADS,
     LATE,
     NOW,
+    PANEL,
     REF,
     admitted,
     apply,
@@ -20,14 +22,16 @@ from tests.rules import (
     owed,
     provision,
     receipt,
+    registry,
     rules,
     with_identifiers,
     written,
 )
-from todoke.processors.balance import Balance, Snapshot, balance
+from todoke.processors.balance import MAKING_MS, Balance, Snapshot, balance
 from todoke.processors.enrol import shred
 from todoke.schemas.events import Event, Outcome
 from todoke.schemas.obligations import Obligation, settle
+from todoke.schemas.partners import Rules
 from todoke.schemas.receipts import Evidence, Receipt
 from todoke.schemas.record import SubjectRecord
 
@@ -191,12 +195,35 @@ def test_a_record_that_lost_a_write_shows_what_it_demands_no_more() -> None:
     assert lost == {"ads-net/withdraw/ads", "nobody/delete/*"}
 
 
-def test_what_time_alone_demands_is_missing_until_somebody_makes_it() -> None:
+def test_what_time_alone_demands_is_coming_for_a_moment_and_missing_after_it() -> None:
     before = replace(snapshot(grant("a", "research", expires_at=LATE)), obligations={})
     obligations, receipts = settled(owed(before.records[REF], RULES, NOW), NOW)
     what = replace(before, obligations=obligations, receipts=receipts)
 
-    assert (weighed(what, LATE - 1).exact, len(weighed(what, LATE).missing)) == (True, 2)
+    early, soon, late = (weighed(what, at) for at in (LATE - 1, LATE, LATE + MAKING_MS))
+
+    assert (early.exact, early.pending) == (True, 0)
+    assert (soon.exact, soon.pending, len(soon.coming)) == (True, 2, 2)
+    assert (len(late.missing), late.coming) == (2, ())
+
+
+def test_what_was_owed_to_a_partner_that_is_gone_is_kept_by_its_owner() -> None:
+    open_ones = owed(SOUND.records[REF], RULES)
+    fewer = Rules(RULES.policy, registry(ADS, PANEL))
+    gone = {
+        name: replace(each, blocked="no-connector", blocked_at=NOW, owner="privacy-office")
+        if each.partner == "crm"
+        else each
+        for name, each in open_ones.items()
+    }
+
+    found = balance(replace(SOUND, obligations=gone), fewer, LATE)
+    unowned = balance(replace(SOUND, obligations=open_ones), fewer, LATE)
+
+    theirs = {name for name, each in gone.items() if each.partner == "crm"}
+    assert theirs
+    assert not theirs & set(found.surplus)
+    assert theirs & set(unowned.surplus)  # all but the delete, which is an edge
 
 
 def test_a_shredding_leaves_the_balance_exact() -> None:
