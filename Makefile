@@ -1,4 +1,4 @@
-# make setup | test | demo | check | format | helm | requirements | clean
+# make setup | test | chaos | mutants | demo | check | format | helm | requirements | clean
 # Needs a Python of 3.11 or newer and nothing else; PYTHON=... names one.
 
 MAKEFLAGS += --no-print-directory
@@ -6,12 +6,18 @@ BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet --no-input
 export PYTHON
 
-.PHONY: setup test demo check format helm requirements clean
+.PHONY: setup test chaos mutants demo check format helm requirements clean
 
 setup: .venv/installed
 
 test: check helm
 	@$(BIN)/pytest $(ARGS)
+
+chaos: setup # ARGS="--seed 7 --events 100000 --kills 20", or ARGS=--matrix
+	@$(BIN)/python -m tests.faults.chaos $(ARGS)
+
+mutants: setup # ARGS names some of them
+	@$(BIN)/python -m tests.faults.mutate $(ARGS)
 
 demo: setup
 	@$(BIN)/todoke demo $(ARGS)

@@ -10,6 +10,7 @@ from msgspec.structs import replace
 
 from todoke.schemas.events import Event
 from todoke.schemas.record import (
+    AGE,
     ERASED,
     Key,
     Register,
@@ -67,8 +68,12 @@ def stamps(change: Change) -> tuple[Stamp, ...]:
 
 
 def won(record: SubjectRecord, change: Change) -> bool:
-    """Whether every write of the change stands in the record: else something later has superseded it."""
-    return all(_stands(record, name, each) for name, each in change.writes.items())
+    """Whether what the change decides stands in the record: else something later has superseded it.
+
+    An age that comes along decides nothing by itself, and is said again with every event: it counts where it is all there is.
+    """
+    decided = {name: each for name, each in change.writes.items() if name != AGE} or change.writes
+    return all(_stands(record, name, each) for name, each in decided.items())
 
 
 def shred(record: SubjectRecord, through: int) -> SubjectRecord:

@@ -207,8 +207,12 @@ class Desk:
     def _create(self, look: Look) -> list[Letter]:
         tools, at, ref = self.tools, self.tools.now(), look.entry.subject_ref
         cells = tools.view.obligations
-        standing = [each for each in cells.all([ref])[0].values() if each.state not in ENDED]
-        last = max(standing, key=lambda each: (each.appended_at, each.event_id))
+        owed = list(cells.all([ref])[0].values())
+        standing = [each for each in owed if each.state not in ENDED]
+        # what stood when it was looked at may have ended since
+        last = max(standing or owed, key=lambda each: (each.appended_at, each.event_id), default=None)
+        if last is None:
+            return []
         cause = Cause("time", last.event_id, last.appended_at)
         made = [obligation(ref, demand, self.partner, cause, at) for demand in look.work.create]
         wanted = {cells.cell(ref, each.obligation_id): each for each in made}

@@ -119,7 +119,8 @@ class Healing:
         held = send(self.view, [command for _, command in there])
         differing += [message for (message, _), raw in zip(there, held, strict=True) if raw != message.value()]
         if news and not rebuilding:
-            send(self.view, _grouped(put(message, 0) for message in news))
+            # an obligation that the view had lost may have been let go of by a desk that found nothing: it wakes anew
+            send(self.view, _grouped(put(message, due_at) for message in news))
         return len(news), differing
 
     def _join(self, topic: str, said: Sequence[Said], *, rebuilding: bool) -> tuple[dict[Cell, Message], int]:
@@ -146,14 +147,15 @@ class Healing:
         self.index.enlist(records.values())
         self.turns.set((each.subject_ref, turn(each, self.policy, self.now())) for each in records.values())
         for cell, record in records.items():
-            known = {each.alias for part in parts[cell] if part for each in part.identifiers.values()}
-            shredded = known - {each.alias for each in record.identifiers.values()}
+            known = {name for part in parts[cell] if part for each in part.identifiers.values() for name in each.names}
+            shredded = known - {name for each in record.identifiers.values() for name in each.names}
             if shredded:
                 self.index.delist(record.subject_ref, shredded)
-        obligations = [each for each in held.values() if isinstance(each, Obligation)]
-        self.index.track(obligations)
-        standing = [each for each in obligations if each.state not in ENDED]
-        if standing and rebuilding:
+        obligations = {cell: each for cell, each in held.items() if isinstance(each, Obligation)}
+        self.index.track(obligations.values())
+        woken = {cell: each for cell, each in obligations.items() if rebuilding or each != parts[cell][-1]}
+        standing = [each for each in woken.values() if each.state not in ENDED]
+        if standing:
             self.due.wake(entries(standing, self.lane_partitions, self.now() * 1000))
 
     def _put_record(self, message: Message, _due_at: int) -> list[Command]:

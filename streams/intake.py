@@ -100,7 +100,9 @@ class Intake:
         for each in merged:
             for one in each.taken:
                 for name, holding in one.change.holdings.items():
-                    if any(demand.verb != "grant" and _stood(demand, holding.last_at) for demand in each.demands[name]):
+                    # nothing is demanded where all that was given before a deletion has been shredded since
+                    demands = each.demands.get(name, ())
+                    if any(demand.verb != "grant" and _stood(demand, holding.last_at) for demand in demands):
                         self.tools.metrics.count("todoke_provisions_after_restriction_total", name)
                         log.error("provision %s to %s came after a restriction", one.event.event_id, name)
 

@@ -70,6 +70,7 @@ class Outbox:
     def __init__(self, config: dict[str, Any]) -> None:
         """`config` as `producer_config` makes it."""
         self._producer = Producer(config)
+        self._closed = False
 
     def send(self, letters: Sequence[Letter]) -> None:
         """Produce all, and return when the broker has all of them.
@@ -93,9 +94,11 @@ class Outbox:
             raise Retry(f"produce: {reports.error.name()}")
 
     def close(self) -> None:
-        """Wait for what is still in the queue, and let go of the broker. Nothing can be sent afterwards."""
-        self._producer.flush(TIMEOUT_S)
-        self._producer.close()
+        """Wait for what is still in the queue, and let go of the broker. Nothing can be sent afterwards. May be called twice."""
+        if not self._closed:
+            self._closed = True
+            self._producer.flush(TIMEOUT_S)
+            self._producer.close()
 
     def _produce(self, letter: Letter, reports: _Reports) -> None:
         while True:

@@ -3,9 +3,11 @@
 import os
 import signal
 import sys
+import uuid
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from tests.laws.events import NOON, delete, email, grant, lives, provide, topic_of, withdraw
 from tests.rules import keyring
@@ -17,6 +19,7 @@ from todoke.schemas.obligations import ENDED, Obligation
 from todoke.schemas.record import SubjectRecord
 from todoke.streams import people
 from todoke.streams.embedded import process
+from todoke.streams.outbox import Letter
 
 pytestmark = pytest.mark.stack
 
@@ -176,3 +179,41 @@ def test_an_identifier_opens_for_its_own_subject_alone() -> None:
 
     with pytest.raises(Unopened):
         keys.open_identifier(keys.open_key(ring, "one", generation, key), "two", "email", sealed)
+
+
+async def test_data_given_before_a_deletion_that_comes_to_light_after_the_shredding_holds_up_nobody(town: Town) -> None:
+    known = (email("taro"), Identifier("cookie_id", "ck-taro"))  # one that each partner accepts
+    await town.publish("deletion-requests", delete("taro", at=1000, identifiers=known))
+    await town.settled()
+    ref = subject_ref(town.made.tools.keyring, "taro")
+
+    def shredded() -> bool:
+        record = town.reader().latest("consent-state", SubjectRecord).get(ref)
+        return record is not None and record.shredded_through > 0
+
+    assert await town.until(shredded)
+
+    await town.publish("provisions", provide("taro", "hoshi-dmp", at=500))
+    await town.publish("consent-changes", withdraw("hanako"))
+    found = await town.settled()
+
+    assert found.exact
+    assert found.outcomes == {"applied": 3}
+
+
+async def test_an_obligation_that_the_keeper_brings_to_the_view_is_looked_at(town: Town) -> None:
+    await town.publish("consent-changes", withdraw("taro", identifiers=(email("taro"),)))
+    await town.settled()
+    known = next(each for each in town.obligations() if each.partner == "meta")
+    lost = replace(known, obligation_id=str(uuid.uuid4()), grades={})
+
+    # as after a view that was rolled back: the topic has it, its lane's wake-up is long gone
+    town.made.outbox.send(
+        [Letter(town.made.topic("obligations"), lost.obligation_id, town.made.tools.codec.encode(lost))]
+    )
+
+    def superseded() -> bool:
+        states = {each.obligation_id: each.state for each in town.obligations()}
+        return states[lost.obligation_id] == "superseded"
+
+    assert await town.until(superseded)

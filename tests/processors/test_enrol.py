@@ -14,7 +14,7 @@ from todoke.processors.admit import Change
 from todoke.processors.enrol import Named, enrol, shred, stamps, won
 from todoke.processors.plan import identifier_generation
 from todoke.schemas.errors import Unopened
-from todoke.schemas.events import Event
+from todoke.schemas.events import Age, Event
 from todoke.schemas.record import AGE, HELD, Stamp, SubjectRecord, contains, join
 
 RING = ring()
@@ -212,3 +212,13 @@ def test_a_change_has_won_while_nothing_later_or_as_late_and_stricter_was_said(l
 
 def test_a_change_that_writes_nothing_has_always_won() -> None:
     assert won(BLANK, admitted(provision("e", "meta")))
+
+
+def test_a_change_has_won_although_the_age_that_came_along_was_said_again_since() -> None:
+    first, again = grant("e", "ads", age=Age(birth_date="1980-01-31")), born("f", "1980-01-31", NOW + 1000)
+
+    record = taken(taken(BLANK, first), again)
+
+    assert won(record, admitted(first))
+    assert won(record, admitted(again))
+    assert not won(taken(BLANK, first), admitted(again))
