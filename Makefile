@@ -1,4 +1,4 @@
-# make setup | test | chaos | mutants | demo | check | format | helm | requirements | clean
+# make setup | test | chaos | mutants | bench | demo | check | format | helm | requirements | clean
 # Needs a Python of 3.11 or newer and nothing else; PYTHON=... names one.
 
 MAKEFLAGS += --no-print-directory
@@ -6,7 +6,7 @@ BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet --no-input
 export PYTHON
 
-.PHONY: setup test chaos mutants demo check format helm requirements clean
+.PHONY: setup test chaos mutants bench demo check format helm requirements clean
 
 setup: .venv/installed
 
@@ -21,6 +21,9 @@ mutants: setup # ARGS names some of them
 
 demo: setup
 	@$(BIN)/todoke demo $(ARGS)
+
+bench: setup .tools/bench/installed
+	@$(BIN)/python -m bench $(ARGS)
 
 check: setup
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . || { echo "make format mends most of this"; exit 1; }
@@ -46,6 +49,12 @@ clean:
 	@$(PIP) install --no-deps --no-build-isolation --editable .
 	@touch $@
 	@echo "ready: $(BIN)/todoke, with $$($(BIN)/python -V)"
+
+.tools/bench/installed: bench/requirements.txt
+	@echo "installing the rivals into .tools/bench"
+	@$(BIN)/python -m venv --clear .tools/bench
+	@.tools/bench/bin/python -m pip --disable-pip-version-check --quiet --no-input install --require-hashes --requirement $<
+	@touch $@
 
 .venv/pinned: requirements.txt requirements-dev.txt
 	@$(BIN)/python -m pip --version >/dev/null 2>&1 && PYTHON=$(BIN)/python .ci/python >/dev/null 2>&1 || { \

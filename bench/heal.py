@@ -30,9 +30,9 @@ from todoke.schemas.obligations import Obligation
 from todoke.schemas.receipts import Evidence
 from todoke.schemas.record import Holding, Key, Register, SealedIdentifier, Stamp, SubjectRecord
 from todoke.schemas.told import Attempt, Told
-from todoke.streams import build, cluster, keyfile, topics
+from todoke.streams import build, cluster, keyfile, providers, topics
 from todoke.streams.embedded.stack import Plan, Stack
-from todoke.streams.kept import KEPT, letter
+from todoke.streams.kept import KEPT, message
 from todoke.streams.lookup import look_up
 from todoke.streams.outbox import producer_config
 from todoke.streams.settings import Kafka, Redis, Settings
@@ -65,7 +65,11 @@ class Result(Struct, frozen=True):
 def record(version: int) -> SubjectRecord:
     """A record as a member of a few years has it."""
     event = NAMES[0]
-    names = ("purpose/appi/targeted-advertising", "purpose/appi/marketing-communications", "purpose/appi/analytics")
+    names: tuple[str, ...] = (
+        "purpose/appi/targeted-advertising",
+        "purpose/appi/marketing-communications",
+        "purpose/appi/analytics",
+    )
     names += ("channel/email-magazine/*", "channel/push/*", "age")
     return SubjectRecord(
         REF,
@@ -127,14 +131,14 @@ def told(version: int, partner: str) -> Told:
 def messages(subjects: int, ratio: Ratio, codec: Codec, keys: Any) -> Iterator[tuple[str, bytes, bytes, list[Any]]]:
     """Topic, key, value and headers: prepared bytes with the subject's own names put in."""
     templates = {
-        "consent-state": [letter(str, codec, record(version)) for version in range(2)],
+        "consent-state": [message(str, codec, record(version)) for version in range(2)],
         "obligations": [
-            letter(str, codec, owed(version, partner, stands=stands))
+            message(str, codec, owed(version, partner, stands=stands))
             for stands in (False, True)
             for partner in PARTNERS
             for version in range(2)
         ],
-        "told": [letter(str, codec, told(version, partner)) for partner in PARTNERS for version in range(2)],
+        "told": [message(str, codec, told(version, partner)) for partner in PARTNERS for version in range(2)],
     }
     shares = {"consent-state": 1.0, "obligations": ratio.obligations, "told": ratio.told}
     for topic, share in shares.items():
@@ -166,7 +170,7 @@ def put(raw: bytes, pairs: list[tuple[bytes, bytes]]) -> bytes:
 
 def fill(settings: Settings, subjects: int, ratio: Ratio) -> int:
     """How many messages were produced."""
-    codec, keys = Codec(), keyfile.load(settings.keys)
+    codec, keys = Codec(), providers.load(settings.keys, settings.namespace)
     producer = Producer(producer_config(settings.kafka.bootstrap, {"linger.ms": 50, "batch.size": 500_000}))
     count = 0
     for topic, key, value, headers in messages(subjects, ratio, codec, keys):

@@ -5,6 +5,7 @@ later of the two readings, so that nobody counts as of age a day too soon.
 """
 
 from datetime import UTC, date, datetime, timedelta, timezone
+from functools import lru_cache
 
 from todoke.schemas.errors import Refused
 from todoke.schemas.events import Age
@@ -18,11 +19,13 @@ def day(at: int) -> date:
     return datetime.fromtimestamp(at / 1000, UTC).astimezone(JST).date()
 
 
+@lru_cache(65_536)
 def instant(on: date) -> int:
     """The first instant (ms) of a JST date."""
     return int(datetime(on.year, on.month, on.day, tzinfo=JST).timestamp() * 1000)
 
 
+@lru_cache(65_536)
 def birthday(born: date, years: int) -> date:
     """The JST date on which somebody born on `born` becomes `years` old."""
     try:
@@ -56,4 +59,4 @@ def youngest(age: Age, at: int) -> date:
 
 def reached(born: date, years: int, at: int) -> bool:
     """Whether somebody born on `born` is at least `years` old at `at` (ms), by the JST calendar."""
-    return day(at) >= birthday(born, years)
+    return at >= instant(birthday(born, years))

@@ -20,7 +20,6 @@ from todoke.schemas.record import (
     Stamp,
     SubjectRecord,
     channel_register,
-    purpose_register,
     stamp,
     suspension_register,
 )
@@ -91,7 +90,7 @@ class _Findings:
     def read(self, name: str) -> Register | None:
         """Consult a register, so that its stamp belongs to the decision."""
         register = self.record.registers.get(name)
-        if register is not None:
+        if register is not None and name not in self.stamps:
             self.stamps[name] = stamp(name, register)
         return register
 
@@ -160,7 +159,7 @@ def deletion(record: SubjectRecord, partner: Partner, policy: Policy, at: int) -
     if found.read(ERASED):
         found.denied.append("erased")
     age = record.registers.get(AGE)
-    if age is not None and age.at > record.erased_through:
+    if age is not None and age.at > record.erased_through and not _of_age(age, policy, at):
         born = date.fromisoformat(age.value)
         marketing_only = all(_bars_minors(scope, policy) for scope in partner.scopes())
         limits = [(policy.minors.dealing_below, "minor-dealing")]
@@ -171,6 +170,12 @@ def deletion(record: SubjectRecord, partner: Partner, policy: Policy, at: int) -
             found.denied.append(below[0][1])
             found.instants |= {instant(birthday(born, years)) for years, _ in below}  # to come, so no boundary
     return _verdict(found, EVERYTHING, verb="delete") if found.denied else None
+
+
+def _of_age(age: Register, policy: Policy, at: int) -> bool:
+    """Whether no limit of the policy is left to reach."""
+    limit = max(policy.minors.dealing_below, policy.minors.marketing_below)
+    return reached(date.fromisoformat(age.value), limit, at)
 
 
 def channel_of(scope: str, policy: Policy) -> tuple[Channel | None, str]:
@@ -197,7 +202,12 @@ def _channel(found: _Findings, channel: Channel, listing: str) -> None:
 
 
 def _purpose(found: _Findings, purpose: Purpose, policy: Policy) -> None:
-    answers = [_regime(found, regime.name, purpose, policy) for regime in policy.regimes]
+    said = found.record.registers
+    answers = [
+        _regime(found, each, purpose, policy)
+        for each in policy.answers[purpose.name]
+        if each[1] in said or each[2] in said
+    ]
     if found.record.erased_through:
         found.read(ERASED)
     if purpose.kind == "required":
@@ -216,10 +226,10 @@ def _purpose(found: _Findings, purpose: Purpose, policy: Policy) -> None:
         found.denied.append("not-granted")
 
 
-def _regime(found: _Findings, regime: str, purpose: Purpose, policy: Policy) -> tuple[bool, str] | None:
+def _regime(found: _Findings, names: tuple[str, str, str], purpose: Purpose, policy: Policy) -> tuple[bool, str] | None:
     """What one regime's registers say of a purpose, or None when they say nothing that still counts."""
-    mine = found.read(purpose_register(regime, purpose.name))
-    everything = found.read(purpose_register(regime, EVERYTHING))
+    regime, own, whole = names
+    mine, everything = found.read(own), found.read(whole)
     if everything and (mine is None or everything.at >= mine.at):
         return False, f"withdrawn-all:{regime}"
     if mine is None:
@@ -253,11 +263,11 @@ def _minor(found: _Findings, purpose: Purpose, policy: Policy) -> None:
             found.denied.append("age-unknown")
         return
     born = date.fromisoformat(age.value)
-    found.instants |= {instant(birthday(born, policy.minors.dealing_below))}
+    found.instants.add(instant(birthday(born, policy.minors.dealing_below)))
     if not reached(born, policy.minors.dealing_below, found.at):
         found.denied.append("minor-dealing")
     if purpose.bars_minors:
-        found.instants |= {instant(birthday(born, policy.minors.marketing_below))}
+        found.instants.add(instant(birthday(born, policy.minors.marketing_below)))
         if not reached(born, policy.minors.marketing_below, found.at):
             found.denied.append("minor-marketing")
 

@@ -8,6 +8,7 @@ names the generation that opens it.
 import hmac
 import re
 from collections.abc import Callable, Iterator, Mapping
+from functools import lru_cache
 from hashlib import sha256
 
 from cryptography.exceptions import InvalidTag
@@ -203,14 +204,19 @@ def _wrap(keyring: Keyring, ref: str, generation: str, data_key: bytes, created_
     return Key(wrapped=wrapped, wrapping=keyring.wrapping.current, created_at=created_at)
 
 
+@lru_cache(16)  # the few keys of the installation; a subject's own pass through, and are not worth more room
+def _cipher(key: bytes) -> AESGCM:
+    return AESGCM(key)
+
+
 def _seal(key: bytes, plain: bytes, bound: str, random: Random) -> bytes:
     nonce = random(NONCE_BYTES)
-    return nonce + AESGCM(key).encrypt(nonce, plain, bound.encode())
+    return nonce + _cipher(key).encrypt(nonce, plain, bound.encode())
 
 
 def _open(key: bytes, sealed: bytes, bound: str) -> bytes:
     try:
-        return AESGCM(key).decrypt(sealed[:NONCE_BYTES], sealed[NONCE_BYTES:], bound.encode())
+        return _cipher(key).decrypt(sealed[:NONCE_BYTES], sealed[NONCE_BYTES:], bound.encode())
     except (InvalidTag, ValueError):
         kind = bound.split("|", 1)[0]
         raise Unopened(f"keys: a sealed {kind} does not open: wrong key, or the bytes were changed") from None

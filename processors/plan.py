@@ -4,6 +4,7 @@ Obligation ids are UUIDv5 (RFC 9562) over what makes an obligation the same one:
 """
 
 from collections.abc import Collection, Iterable
+from functools import lru_cache
 from uuid import UUID, uuid5
 
 import msgspec
@@ -100,10 +101,11 @@ def of_partner(record: SubjectRecord, partner: Partner, rules: Rules, at: int) -
         return []
     decision = decide(record, partner, rules.policy, at)
     found = []
+    generation = identifier_generation(record, partner)
     verdicts = {verdict.scope: verdict for verdict in decision.verdicts}
     for account in partner.accounts:
         if decision.deletion:
-            demand = _demand(decision.deletion, partner, account.name, record, rules)
+            demand = _demand(decision.deletion, partner, account.name, record, (generation, rules.revision))
             # once all that it speaks of has been shredded, there is nobody left to name to the partner
             if any(each.at > record.shredded_through for each in demand.stamps):
                 found.append(demand)
@@ -112,7 +114,7 @@ def of_partner(record: SubjectRecord, partner: Partner, rules: Rules, at: int) -
             if not verdict.explicit or _covered(verdict, decision.deletion, record):
                 continue
             if verdict.verb != "grant" or partner.grants:
-                found.append(_demand(verdict, partner, account.name, record, rules))
+                found.append(_demand(verdict, partner, account.name, record, (generation, rules.revision)))
     return found
 
 
@@ -123,6 +125,7 @@ def identifier_generation(record: SubjectRecord, partner: Partner) -> int:
     return len(alive) + sum(count for kind, count in record.identifiers_shredded.items() if kind in kinds)
 
 
+@lru_cache(16_384)  # a batch asks for each more than once
 def identify(subject_ref: str, demand: Demand) -> str:
     """The id of the obligation that a demand makes: the same demand, the same id, whoever computes it.
 
@@ -195,7 +198,8 @@ def supersessions(
     return fallen
 
 
-def _demand(verdict: Verdict, partner: Partner, account: str, record: SubjectRecord, rules: Rules) -> Demand:
+def _demand(verdict: Verdict, partner: Partner, account: str, record: SubjectRecord, counts: tuple[int, int]) -> Demand:
+    """`counts`: the generation of identifiers, and the revision of the rules."""
     stamps = verdict.stamps
     holding = record.holdings.get(partner.name)
     # whatever was given since a deletion came with a restriction standing, or came to light after that was told: the
@@ -210,8 +214,8 @@ def _demand(verdict: Verdict, partner: Partner, account: str, record: SubjectRec
         verb=verdict.verb,
         stamps=stamps,
         boundary=verdict.boundary,
-        generation=identifier_generation(record, partner),
-        revision=rules.revision,
+        generation=counts[0],
+        revision=counts[1],
         reasons=verdict.reasons,
     )
 

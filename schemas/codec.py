@@ -51,6 +51,8 @@ TRAVELLERS: tuple[type[Struct], ...] = (
 
 RECORDS: dict[str, type[Struct]] = {each.__name__: each for each in TRAVELLERS}
 
+LATELY = 4096
+"""How many of the values last encoded are remembered with their bytes."""
 HEADER = Layout(">BI")
 MAGIC = 0
 UNREADABLE = (EOFError, LookupError, ValueError, TypeError, ArithmeticError, SchemaResolutionError)
@@ -95,6 +97,7 @@ class Codec:
         locked = contracts.lock(where)
         self._schemas = contracts.current(where)
         self._writers: dict[int, Writer] = {}
+        self._lately: dict[int, tuple[Struct, bytes]] = {}
         self._ours: dict[type[Struct], tuple[bytes, Any]] = {}
         for name, versions in contracts.history(where).items():
             for version, schema in versions.items():
@@ -118,6 +121,9 @@ class Codec:
 
     def encode(self, value: Struct) -> bytes:
         """The message. Raises `Refused` where Avro can't hold the value, as a whole number of more than 64 bits."""
+        known = self._lately.get(id(value))
+        if known is not None and known[0] is value:  # for the view and then for its topic
+            return known[1]
         header, schema = self._ours[type(value)]
         out = BytesIO()
         out.write(header)
@@ -126,7 +132,11 @@ class Codec:
         except (OverflowError, ValueError, TypeError):
             pass
         else:
-            return out.getvalue()
+            made = out.getvalue()
+            if len(self._lately) >= LATELY:
+                self._lately.clear()
+            self._lately[id(value)] = (value, made)
+            return made
         fix = "Keep whole numbers within 64 bits and text within Unicode, each of the type that its field has."
         raise Refused("undecodable", "value", fix)
 

@@ -139,6 +139,20 @@ def join(one: Obligation, other: Obligation) -> Obligation:
     )
 
 
+def ask_again(standing: Obligation, asked: Obligation) -> Obligation:
+    """The obligation after the same demand was made anew: as it stands, unless the demand says more than it does.
+
+    `join`, but that being asked again is no news by itself: it leaves `updated_at` alone.
+    """
+    known = (
+        standing.opened_at < asked.opened_at
+        and standing.deadline_at <= asked.deadline_at
+        and standing.done_at_grade >= asked.done_at_grade
+        and not asked.blocked
+    )
+    return standing if known else join(standing, asked)
+
+
 def settle(obligation: Obligation, receipt: Receipt) -> Obligation:
     """The obligation after one receipt; applying a receipt again, or late, changes nothing more."""
     seen = replace(obligation, updated_at=max(obligation.updated_at, receipt.at))

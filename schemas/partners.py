@@ -5,6 +5,7 @@
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import cached_property
 from typing import Any, Literal, get_args
 
 from msgspec import Struct, field
@@ -129,7 +130,7 @@ class Partner(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         return tuple(dict.fromkeys(scope for account in self.accounts for scope in account.scopes))
 
 
-class Registry(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class Registry(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, dict=True):
     """All partners, under one monotone revision."""
 
     revision: int
@@ -137,7 +138,11 @@ class Registry(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
     def partner(self, name: str) -> Partner | None:
         """The partner of that name, or None."""
-        return next((each for each in self.partners if each.name == name), None)
+        return self._partners.get(name)
+
+    @cached_property
+    def _partners(self) -> dict[str, Partner]:
+        return {each.name: each for each in reversed(self.partners)}
 
 
 class Rules(Struct, frozen=True):

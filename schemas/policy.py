@@ -9,9 +9,12 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import date
 from difflib import get_close_matches
+from functools import cached_property
 from typing import Literal
 
 from msgspec import Struct
+
+from .record import EVERYTHING, purpose_register
 
 PurposeKind = Literal["required", "opt-in", "opt-out"]
 Answer = Literal["allow", "deny"]
@@ -104,7 +107,7 @@ class Minors(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     dealing_below: int = 13
 
 
-class Policy(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class Policy(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, dict=True):
     """One company's policy. `revision` rises by one with every change, going back included.
 
     `designated_countries` (ISO 3166 alpha-2) have a protection that the law holds equivalent (APPI Art. 28(1)).
@@ -126,15 +129,38 @@ class Policy(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
     def purpose(self, name: str) -> Purpose | None:
         """The purpose of that name, or None."""
-        return next((each for each in self.purposes if each.name == name), None)
+        return self._purposes.get(name)
 
     def channel(self, name: str) -> Channel | None:
         """The channel of that name, or None."""
-        return next((each for each in self.channels if each.name == name), None)
+        return self._channels.get(name)
 
     def role(self, name: str) -> Role | None:
         """The role of that name, or None."""
-        return next((each for each in self.roles if each.name == name), None)
+        return self._roles.get(name)
+
+    @cached_property
+    def answers(self) -> dict[str, tuple[tuple[str, str, str], ...]]:
+        """For each purpose, under each regime: its name, the purpose's own register, the one of everything."""
+        return {
+            purpose.name: tuple(
+                (each.name, purpose_register(each.name, purpose.name), purpose_register(each.name, EVERYTHING))
+                for each in self.regimes
+            )
+            for purpose in self.purposes
+        }
+
+    @cached_property
+    def _purposes(self) -> dict[str, Purpose]:
+        return {each.name: each for each in reversed(self.purposes)}
+
+    @cached_property
+    def _channels(self) -> dict[str, Channel]:
+        return {each.name: each for each in reversed(self.channels)}
+
+    @cached_property
+    def _roles(self) -> dict[str, Role]:
+        return {each.name: each for each in reversed(self.roles)}
 
 
 class Problem(Struct, frozen=True):

@@ -5,6 +5,7 @@ replays and two workers at once all end in the same record. At equal times the r
 """
 
 from collections.abc import Callable, Iterable, Mapping
+from functools import lru_cache
 from typing import TypeVar
 
 from msgspec import Struct, field
@@ -19,16 +20,19 @@ HELD = "holding/"
 ROWS_KEPT = 64
 
 
+@lru_cache(4096)
 def purpose_register(regime: str, purpose: str) -> str:
     """Name of the register that holds a purpose's decision under one regime."""
     return f"purpose/{regime}/{purpose}"
 
 
+@lru_cache(4096)
 def channel_register(channel: str, scope: str = EVERYTHING) -> str:
     """Name of the register that holds a channel's state for one list of it."""
     return f"channel/{channel}/{scope}"
 
 
+@lru_cache(4096)
 def suspension_register(scope: str) -> str:
     """Name of the register that holds whether use, or provision, is suspended."""
     return f"suspension/{scope}"

@@ -34,6 +34,7 @@ from . import (
     settings,
     story,
     topics,
+    tuning,
 )
 from .cluster import apply, connect
 from .demo.cast import DemoError
@@ -90,7 +91,9 @@ def worker() -> None:
     made = build.parts(loaded)
     keychecks.establish(made.tools, Topics(made.settings, made.tools.codec))
     revisions.require(made)
-    faust.Worker(app.make(made, build.worker_runners(made)), loglevel="WARN", quiet=True).execute_from_commandline()
+    runners = build.worker_runners(made)
+    tuning.steady()
+    faust.Worker(app.make(made, runners), loglevel="WARN", quiet=True).execute_from_commandline()
 
 
 @main.command("dispatch")

@@ -10,6 +10,14 @@ from todoke.schemas.record import SubjectRecord
 
 from .view import Command, View
 
+FIRST = """
+local held = {}
+for i, key in ipairs(KEYS) do
+  held[i] = redis.call('SET', key, ARGV[i + 1], 'NX', 'GET', 'PX', ARGV[1])
+end
+return held
+"""
+
 
 class Standing(Struct, frozen=True):
     """How much is pending at one partner, and since when (ms, 0 for nothing): a histogram alone is blind to a stall."""
@@ -25,6 +33,7 @@ class Index:
         """Outcomes are forgotten after `keep_outcomes_ms`; the topic keeps them."""
         self.view = view
         self.keep_outcomes_ms = keep_outcomes_ms
+        self._first = view.client.register_script(FIRST)
 
     def subjects(self, aliases: Sequence[str]) -> list[list[str]]:
         """The subjects that each alias belongs to, sorted."""
@@ -51,15 +60,17 @@ class Index:
 
         An event that was refused, corrected and sent again under its id has been admitted after all.
         """
-        pipeline = self.view.client.pipeline(transaction=False)
-        for each in outcomes:
-            raw = self.view.codec.encode(each)
-            pipeline.set(self.view.key("e", each.event_id), raw, nx=True, get=True, px=self.keep_outcomes_ms)
-        held = [self.view.codec.decode(raw, Outcome) if raw else None for raw in pipeline.execute()]
+        if not outcomes:
+            return []
+        codec = self.view.codec
+        keys = [self.view.key("e", each.event_id) for each in outcomes]
+        noted = self._first(keys=keys, args=[self.keep_outcomes_ms, *map(codec.encode, outcomes)])
+        held = [codec.decode(raw, Outcome) if raw else None for raw in noted]
         first = [
             ours if noted is None or (noted.outcome == "refused" and ours.outcome != "refused") else noted
             for ours, noted in zip(outcomes, held, strict=True)
         ]
+        pipeline = self.view.client.pipeline(transaction=False)
         for ours, noted in zip(first, held, strict=True):
             if noted is not None and ours != noted:
                 pipeline.set(self.view.key("e", ours.event_id), self.view.codec.encode(ours), px=self.keep_outcomes_ms)
@@ -73,20 +84,32 @@ class Index:
 
     def track(self, obligations: Iterable[Obligation]) -> None:
         """Keep the standing and the ended obligations of each partner in order of time."""
-        pipeline = self.view.client.pipeline(transaction=False)
+        standing: dict[str, dict[str, int]] = {}
+        gone: dict[str, list[str]] = {}
+        ended: dict[str, int] = {}
+        deletes: dict[str, int] = {}
         for each in obligations:
             member = f"{each.subject_ref}|{each.obligation_id}"
-            standing = self.view.key("standing", each.partner)
             if each.state in ENDED:
-                pipeline.zrem(standing, member)
-                pipeline.zrem(self.view.key("deletes"), member)
-                pipeline.zadd(self.view.key("ended"), {member: each.ended_at})
+                gone.setdefault(each.partner, []).append(member)
+                ended[member] = each.ended_at
             else:
-                pipeline.zadd(standing, {member: each.appended_at})
-                pipeline.zrem(self.view.key("ended"), member)  # it may have been opened again
-                pipeline.sadd(self.view.key("recipients"), each.partner)
+                standing.setdefault(each.partner, {})[member] = each.appended_at
                 if each.verb == "delete":
-                    pipeline.zadd(self.view.key("deletes"), {member: each.deadline_at})
+                    deletes[member] = each.deadline_at
+        pipeline = self.view.client.pipeline(transaction=False)
+        for partner, members in gone.items():
+            pipeline.zrem(self.view.key("standing", partner), *members)
+        for partner, scores in standing.items():
+            pipeline.zadd(self.view.key("standing", partner), scores)
+            pipeline.zrem(self.view.key("ended"), *scores)  # it may have been opened again
+        if standing:
+            pipeline.sadd(self.view.key("recipients"), *standing)
+        if ended:
+            pipeline.zrem(self.view.key("deletes"), *ended)
+            pipeline.zadd(self.view.key("ended"), ended)
+        if deletes:
+            pipeline.zadd(self.view.key("deletes"), deletes)
         pipeline.execute()
 
     def standing(self, partners: Sequence[str]) -> Mapping[str, Standing]:

@@ -5,7 +5,7 @@ any two repeats the batch, and each effect is a join or has a deterministic id, 
 """
 
 import logging
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from uuid import UUID
 
@@ -30,8 +30,7 @@ from todoke.processors.plan import (
 from todoke.schemas.errors import NotCurrent, Refused, Retry
 from todoke.schemas.events import INTAKE, Event, Outcome
 from todoke.schemas.identity import Identifier
-from todoke.schemas.obligations import ENDED, Obligation
-from todoke.schemas.obligations import join as join_obligations
+from todoke.schemas.obligations import ENDED, Obligation, ask_again
 from todoke.schemas.record import HELD, SubjectRecord
 from todoke.schemas.record import join as join_records
 
@@ -39,6 +38,7 @@ from . import registry
 from .freshness import Freshness
 from .letters import Bad, Letters, Merged, Taken, first_appended
 from .metrics import kind
+from .sent import Sent
 from .tools import Tools
 from .view import Cell, join_with
 
@@ -55,6 +55,7 @@ class Intake:
         self.tools = tools
         self.freshness = freshness
         self.letters = Letters(tools)
+        self.sent = Sent()
         self.names = {tools.topic(name): name for name in INTAKE}
         self.consulted = {each.name: consulted(each, tools.rules.policy) for each in tools.rules.registry.partners}
 
@@ -71,10 +72,11 @@ class Intake:
         obligations = self._oblige(merged)
         outcomes = self._outcomes(merged, refused)
         letters = self.letters
+        owed = self.sent.unknown(letters.obligations(obligations.values()))
         tools.outbox.send(
             [
                 *letters.records(merged),
-                *letters.obligations(obligations.values()),
+                *owed,
                 *letters.directives(merged, obligations),
                 *letters.rows(merged),
                 *letters.dead(refused),
@@ -85,9 +87,9 @@ class Intake:
         if tools.view.owners() != owners:
             # what was merged may be lost with the view, and be produced too late for the keeper to have brought it back
             raise NotCurrent("view: it was lost, or its keepers changed, while a batch was under way: again")
+        self.sent.note(owed)
         tools.metrics.batch("intake", len(messages))
-        for each in outcomes:
-            tools.metrics.outcome(each.topic, each.outcome, each.reason)
+        tools.metrics.outcomes(outcomes)
         tools.metrics.set("todoke_schema_waiting_messages", len(left))
         self._alarm(merged)
         # of a partition with a message that waits, only what stood before that one is worked off
@@ -293,12 +295,12 @@ class Intake:
                 partner = tools.rules.registry.partner(demand.partner)
                 owed = obligation(ref, demand, partner, cause, at)
                 wanted[tools.view.obligations.cell(ref, owed.obligation_id)] = owed
-        written = tools.view.obligations.update(wanted, join_with(wanted, join_obligations))
+        written = tools.view.obligations.update(wanted, join_with(wanted, ask_again))
         tools.index.track(written.values())
-        for made in written.values():
-            if made.opened_at == at:
-                label = kind(restrictive=made.restrictive)
-                tools.metrics.count("todoke_obligations_created_total", made.partner, label)
+        created = Counter((each.partner, each.restrictive) for each in written.values() if each.opened_at == at)
+        for (name, restrictive), count in created.items():
+            label = kind(restrictive=restrictive)
+            tools.metrics.count("todoke_obligations_created_total", name, label, by=count)
         return {each.obligation_id: each for each in written.values()}
 
     def _fallen(self, merged: Sequence[Merged]) -> list[tuple[Obligation, str]]:

@@ -58,8 +58,7 @@ class ObligationIndex(Struct, frozen=True, array_like=True, forbid_unknown_field
 
 def of_record(record: SubjectRecord, policy: Policy, written_at: int) -> RecordIndex:
     """The index data of a record that was written at `written_at` (ms)."""
-    aliases = tuple(sorted({name for each in record.identifiers.values() for name in each.names}))
-    return RecordIndex(aliases, turn(record, policy, written_at))
+    return RecordIndex(_names(record), turn(record, policy, written_at))
 
 
 def of_obligation(each: Obligation) -> ObligationIndex:
@@ -75,21 +74,28 @@ def of_obligation(each: Obligation) -> ObligationIndex:
     )
 
 
-def told_letter(topic: Callable[[str], str], codec: Codec, told: Told) -> Letter:
-    """The message by which a told-state reaches its topic."""
-    return Letter(topic("told"), f"{told.subject_ref}|{told.key}", codec.encode(told))
-
-
 def letter(tools: Tools, value: SubjectRecord | Obligation | Told) -> Letter:
     """The message by which a kept value reaches its topic."""
+    at = turn(value, tools.rules.policy, tools.now()) if isinstance(value, SubjectRecord) else 0
+    return message(tools.topic, tools.codec, value, at)
+
+
+def message(
+    topic: Callable[[str], str], codec: Codec, value: SubjectRecord | Obligation | Told, turn_at: int = 0
+) -> Letter:
+    """The same, for a record whose next turn (ms, 0 for never) is known."""
+    raw = codec.encode(value)
     if isinstance(value, Told):
-        return told_letter(tools.topic, tools.codec, value)
-    raw, topic = tools.codec.encode(value), tools.topic
-    if isinstance(value, SubjectRecord):
-        index = of_record(value, tools.rules.policy, tools.now())
-        return Letter(topic("consent-state"), value.subject_ref, raw, ((INDEX_HEADER, msgspec.msgpack.encode(index)),))
-    headers = ((INDEX_HEADER, msgspec.msgpack.encode(of_obligation(value))),)
-    return Letter(topic("obligations"), value.obligation_id, raw, headers)
+        return Letter(topic("told"), f"{value.subject_ref}|{value.key}", raw)
+    if isinstance(value, Obligation):
+        headers = ((INDEX_HEADER, msgspec.msgpack.encode(of_obligation(value))),)
+        return Letter(topic("obligations"), value.obligation_id, raw, headers)
+    index = RecordIndex(_names(value), turn_at)
+    return Letter(topic("consent-state"), value.subject_ref, raw, ((INDEX_HEADER, msgspec.msgpack.encode(index)),))
+
+
+def _names(record: SubjectRecord) -> tuple[str, ...]:
+    return tuple(sorted({name for each in record.identifiers.values() for name in each.names}))
 
 
 class Kept(Generic[Value]):

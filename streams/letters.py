@@ -1,6 +1,7 @@
 """What the intake produces: records, obligations, directives, outcomes, log rows and dead letters, as messages."""
 
 import logging
+from collections import Counter
 from collections.abc import Iterable
 from uuid import UUID, uuid5
 
@@ -92,6 +93,7 @@ class Letters:
     def directives(self, merged: Iterable[Merged], obligations: dict[str, Obligation]) -> Iterable[Letter]:
         """One wake-up for each partner concerned, whether anything changed or not (design, level-triggered)."""
         tools = self.tools
+        counts: Counter[tuple[str, bool]] = Counter()
         for each in merged:
             needed = {one for taken in each.taken for one in stamps(taken.change)}
             needed |= {stamp(name, each.record.registers[name]) for name in each.adopted}
@@ -115,7 +117,9 @@ class Letters:
                 yield Letter(
                     tools.topic(f"directives.{partner}"), each.record.subject_ref, tools.codec.encode(directive)
                 )
-                tools.metrics.count("todoke_directives_total", partner, kind(restrictive=directive.restrictive))
+                counts[partner, directive.restrictive] += 1
+        for (partner, restrictive), count in counts.items():
+            tools.metrics.count("todoke_directives_total", partner, kind(restrictive=restrictive), by=count)
 
     def superseded(self, fallen: Iterable[tuple[Obligation, str]]) -> Iterable[Letter]:
         """Receipts that name the newer obligation for each that falls away."""

@@ -4,6 +4,8 @@ No label ever holds a person, a subject or an event (law 7). Times are in second
 documentation includes this file; nothing retypes it.
 """
 
+import collections
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Literal, get_args
 
@@ -12,6 +14,7 @@ from prometheus_client.exposition import write_to_textfile
 from prometheus_client.metrics import MetricWrapperBase
 
 from todoke.processors.balance import Balance
+from todoke.schemas.events import Outcome
 
 Name = Literal[
     "todoke_outcomes_total",
@@ -142,9 +145,13 @@ class Metrics:
         held = self._held[name]
         (held.labels(*labels) if labels else held).set(value)  # type: ignore[attr-defined]  # likewise
 
-    def outcome(self, topic: str, outcome: str, reason: str) -> None:
-        """One event decided; only codes of refusals are labels."""
-        self.count("todoke_outcomes_total", topic, outcome, reason if outcome == "refused" else "")
+    def outcomes(self, decided: Iterable[Outcome]) -> None:
+        """Events decided; only codes of refusals are labels."""
+        found = collections.Counter(
+            (each.topic, each.outcome, each.reason if each.outcome == "refused" else "") for each in decided
+        )
+        for labels, count in found.items():
+            self.count("todoke_outcomes_total", *labels, by=count)
 
     def batch(self, service: str, messages: int) -> None:
         """One batch done."""

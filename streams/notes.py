@@ -19,7 +19,7 @@ from todoke.schemas.obligations import Obligation
 from todoke.schemas.receipts import Evidence, Receipt, ReceiptKind
 from todoke.schemas.told import Attempt, Told, note
 
-from .kept import told_letter
+from .kept import message
 from .outbox import Letter
 from .view import Cell, View
 
@@ -170,7 +170,7 @@ class Notes:
             return told
 
         written = self.view.told.update(news, change)
-        return [told_letter(self.topic, self.codec, each) for each in written.values()], written
+        return [message(self.topic, self.codec, each) for each in written.values()], written
 
     def _receipt(self, owed: Obligation, kind: ReceiptKind, end: Ending, attempt: str = "") -> Letter:
         about = (owed.obligation_id, kind, attempt, str(end.grade), end.reason, end.reference, str(end.ended_at))

@@ -1,9 +1,8 @@
 """Producing, with every message's delivery report in hand before anything is called done."""
 
 import logging
-import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
@@ -50,20 +49,6 @@ def producer_config(bootstrap: str, client: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-class _Reports:
-    """Counts the reports of one call to `send`."""
-
-    def __init__(self, expected: int) -> None:
-        self.missing = expected
-        self.error: KafkaError | None = None
-        self._lock = threading.Lock()
-
-    def __call__(self, error: KafkaError | None, _: Message) -> None:
-        with self._lock:
-            self.missing -= 1
-            self.error = self.error or error
-
-
 class Outbox:
     """One producer, shared by the threads of a process."""
 
@@ -80,18 +65,23 @@ class Outbox:
         """
         if not letters:
             return
-        reports = _Reports(len(letters))
+        reports: list[KafkaError | None] = []
+
+        def report(error: KafkaError | None, _: Message) -> None:
+            reports.append(error)  # by whichever thread polls: appending takes no lock
+
         for each in letters:
-            self._produce(each, reports)
+            self._produce(each, report)
         deadline = time.monotonic() + TIMEOUT_S + 5
-        while reports.missing and time.monotonic() < deadline:
+        while len(reports) < len(letters) and time.monotonic() < deadline:
             self._producer.poll(0.05)
-        if reports.missing:
+        if len(reports) < len(letters):
             raise Retry("produce: no report from the broker")
-        if reports.error is not None:
-            if reports.error.fatal():
-                raise Stop(f"produce: {reports.error.name()}")
-            raise Retry(f"produce: {reports.error.name()}")
+        error = next((each for each in reports if each is not None), None)
+        if error is not None:
+            if error.fatal():
+                raise Stop(f"produce: {error.name()}")
+            raise Retry(f"produce: {error.name()}")
 
     def close(self) -> None:
         """Wait for what is still in the queue, and let go of the broker. Nothing can be sent afterwards. May be called twice."""
@@ -100,16 +90,12 @@ class Outbox:
             self._producer.flush(TIMEOUT_S)
             self._producer.close()
 
-    def _produce(self, letter: Letter, reports: _Reports) -> None:
+    def _produce(self, letter: Letter, report: Callable[[KafkaError | None, Message], None]) -> None:
+        headers: dict[str, Any] = {"headers": list(letter.headers)} if letter.headers else {}
         while True:
             try:
                 self._producer.produce(
-                    letter.topic,
-                    letter.value,
-                    letter.key,
-                    partition=letter.partition,
-                    headers=list(letter.headers),
-                    on_delivery=reports,
+                    letter.topic, letter.value, letter.key, letter.partition, on_delivery=report, **headers
                 )
             except BufferError:
                 self._producer.poll(0.05)

@@ -11,7 +11,7 @@ import pytest
 from fastavro import schemaless_writer
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from msgspec import Struct
+from msgspec import Struct, to_builtins
 from msgspec.structs import replace
 
 from todoke.schemas import contracts
@@ -111,6 +111,17 @@ def test_every_value_comes_back_as_it_was(kind: type[Struct], data: st.DataObjec
 
     assert back == value
     assert type(back) is kind
+
+
+@pytest.mark.parametrize("kind", TRAVELLERS, ids=lambda kind: kind.__name__)
+@settings(max_examples=60, deadline=None)
+@given(data=st.data())
+def test_the_bytes_are_those_that_fastavro_writes(kind: type[Struct], data: st.DataObject) -> None:
+    value = data.draw(VALUES[kind])
+
+    body = written(SCHEMAS[kind.__name__], to_builtins(value, builtin_types=(bytes,)))
+
+    assert CODEC.encode(value)[5:] == body
 
 
 @pytest.mark.parametrize("kind", TRAVELLERS, ids=lambda kind: kind.__name__)

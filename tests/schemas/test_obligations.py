@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from tests.rules import REF, bracketed, receipt
-from todoke.schemas.obligations import ENDED, Act, Obligation, State, join, settle
+from todoke.schemas.obligations import ENDED, Act, Obligation, State, ask_again, join, settle
 from todoke.schemas.receipts import Evidence, Receipt, Verb
 
 OWED = Obligation(
@@ -250,3 +250,14 @@ def test_a_waiver_does_not_come_back_by_opening_what_was_closed_after_it() -> No
 def test_two_obligations_do_not_join() -> None:
     with pytest.raises(ValueError, match="two obligations"):
         join(OWED, replace(OWED, obligation_id="p"))
+
+
+@given(asked=COPIES, receipts=SEEN)
+def test_asking_again_ends_where_joining_does_and_is_no_news(asked: Obligation, receipts: list[Receipt]) -> None:
+    standing = OWED
+    for each in receipts:
+        standing = settle(standing, each)
+
+    after = ask_again(standing, asked)
+
+    assert replace(after, updated_at=0) == replace(join(standing, asked), updated_at=0)

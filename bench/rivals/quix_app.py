@@ -1,0 +1,63 @@
+"""(b) Quix Streams, exactly once, with its RocksDB state and its changelog: one stateful step, and its letters produced."""
+
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+from quixstreams import Application, State, message_context
+from quixstreams.models import SerializationContext, Serializer, Topic
+
+from bench.load import TOPIC
+from bench.rules import Kernel, Seen
+from todoke.schemas.record import SubjectRecord
+from todoke.streams.outbox import Letter
+
+NAMESPACE = "quix."
+kernel = Kernel(NAMESPACE)
+app = Application(
+    broker_address=os.environ["TODOKE_KAFKA"],
+    consumer_group="bench-quix",
+    auto_offset_reset="earliest",
+    processing_guarantee="exactly-once",
+    state_dir=Path(os.environ["BENCH_STATE"]) / "quix",
+    commit_interval=float(os.environ["BENCH_COMMIT_S"]),
+    auto_create_topics=True,
+    producer_extra_config={
+        "partitioner": "murmur2_random",
+        "linger.ms": float(os.environ["BENCH_LINGER"]) * 1000,
+        "compression.type": "lz4",
+    },
+    consumer_poll_timeout=0.05,
+    loglevel="WARNING",
+)
+
+
+class LetterValue(Serializer):  # type: ignore[misc]  # a library without types here
+    """A letter's value, which is bytes already."""
+
+    def __call__(self, value: Letter, ctx: SerializationContext) -> bytes:
+        return value.value or b""
+
+
+source = app.topic(TOPIC, key_deserializer="str", value_deserializer="bytes")
+topics: dict[str, Topic] = {
+    name: app.topic(name, key_serializer="str", value_serializer=LetterValue()) for name in kernel.names
+}
+
+
+def step(value: bytes, _: Any, timestamp: int, __: Any, state: State) -> list[Letter]:
+    event = kernel.decode(value)
+    at = message_context()
+    held = state.get_bytes("record")
+    before = kernel.codec.decode(held, SubjectRecord) if held else None
+    now = time.time_ns() // 1_000_000
+    record, letters = kernel(event, Seen((at.partition, at.offset), timestamp), before, now)
+    state.set_bytes("record", kernel.codec.encode(record))
+    return letters
+
+
+if __name__ == "__main__":
+    frame = app.dataframe(source).apply(step, stateful=True, expand=True, metadata=True)
+    frame.to_topic(lambda letter, *_: topics[letter.topic], key=lambda letter: letter.key)
+    app.run()
