@@ -29,7 +29,7 @@ from todoke.streams.snapshot import Topics
 
 SECRET = "whsec_dG93bi10ZXN0LXNpZ25pbmctc2VjcmV0LTMyYiEh"
 TOKEN = "town-token"
-PATIENCE_S = 60.0
+PATIENCE_S = 120.0
 WEBHOOKS = {"kura-crm": "KURA", "aozora-analytics": "AOZORA", "hoshi-dmp": "HOSHI"}
 
 
