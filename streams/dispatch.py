@@ -14,7 +14,7 @@ import redis
 from confluent_kafka import Message, TopicPartition
 
 from todoke.schemas.directives import Directive
-from todoke.schemas.errors import Refused
+from todoke.schemas.errors import NotCurrent, Refused, Retry
 from todoke.schemas.lanes import LaneOrder
 from todoke.schemas.obligations import ENDED
 from todoke.sinks.sender import Sender
@@ -30,6 +30,7 @@ from .topics import DAY
 log = logging.getLogger(__name__)
 FORGOTTEN_AFTER_MS = 3 * DAY  # well within a lane's retention: what stands for longer may have lost its wake-up
 SOME = 1000
+UNSURE = (NotCurrent, Retry, redis.ConnectionError, redis.TimeoutError)
 LOOK_S = 0.5
 
 
@@ -76,10 +77,8 @@ class Station:
         while not self.desk.stopping:
             try:
                 await asyncio.to_thread(self._remind)
-            except (redis.ConnectionError, redis.TimeoutError):
-                log.warning(
-                    "%s: the view doesn't answer; what may have lost its wake-up is looked for again", self.partner
-                )
+            except UNSURE as error:  # what was gained stays to be looked after
+                log.warning("%s: lanes that were gained wait: %s", self.partner, type(error).__name__)
             await asyncio.sleep(LOOK_S)
 
     def _remind(self) -> None:
@@ -182,7 +181,7 @@ class Dispatcher:
     def _waiting(self, lanes: tuple[Lane, ...]) -> int | None:
         try:
             return self.made.due.waiting(lanes)
-        except (redis.ConnectionError, redis.TimeoutError):  # the desk says what is wrong
+        except UNSURE:  # the desk says what is wrong
             return None
 
     def _live(self) -> str:

@@ -151,7 +151,6 @@ class Runner:
             batch = messages
             if self._attempt(lambda: self._do(batch)):  # noqa: B023  # called before it is bound anew
                 self._store(consumer, batch)
-                self.waiting = f"{len(self._left)} messages have to wait for the schema registry" if self._left else ""
                 return
             messages = self._hold(consumer, batch)
 
@@ -180,7 +179,7 @@ class Runner:
                 log.warning("%s waits: %s: %s", self.name, type(error).__name__, _safe(error))
             self.waiting = _safe(error) or type(error).__name__
             return False
-        self.waiting = ""
+        self.waiting = f"{len(self._left)} messages have to wait for the schema registry" if self._left else ""
         return True
 
     def _hold(self, consumer: Consumer, messages: list[Message]) -> list[Message]:

@@ -188,7 +188,7 @@ class Crew:
         self.ended: list[str] = []
 
     def __enter__(self) -> Self:
-        for words in (("keys", str(self.directory / "keys.toml")), ("topics", "apply")):
+        for words in (("keys", "new", str(self.directory / "keys.toml")), ("topics", "apply")):
             done = self.run(*words)
             assert done.returncode == 0, done.stderr
         return self
