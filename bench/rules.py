@@ -97,7 +97,7 @@ class Kernel:
         ref = one.refs[0]
         before = held or SubjectRecord(ref)
         record = enrol(before, event, one.change, one.named, tools.keyring, tools.random)
-        demands = self.intake._demands(record, (one,), frozenset(), now)
+        demands = self.intake._demands(record, (one,), None, now)
         merged = [Merged(record, (one,), frozenset(), one, demands)]
         cause = Cause("event", event.event_id, one.appended_at)
         owed = {}

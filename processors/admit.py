@@ -25,7 +25,9 @@ from todoke.schemas.record import (
     AGE,
     ERASED,
     EVERYTHING,
+    Claim,
     Holding,
+    Merge,
     Register,
     channel_register,
     purpose_register,
@@ -42,13 +44,16 @@ class Change(Struct, frozen=True):
     """What an admitted event writes. Empty `writes` with no holding is right for requests that change nothing.
 
     `at` is the effective time of what the event brings along: no fast clock puts an identifier after a deletion that it
-    came before.
+    came before. `claims` and `merges` are what a link says: they name aliases and references, and are filled in by
+    `links.said`.
     """
 
     kind: str
     at: int
     writes: dict[str, Register]
     holdings: dict[str, Holding]
+    claims: dict[str, Claim] = {}
+    merges: dict[str, Merge] = {}
 
 
 def admit(event: Event, policy: Policy, appended_at: int, first_appended_at: int | None = None) -> Change:
@@ -173,10 +178,18 @@ def _provision(event: Provision, _: Policy, __: int, ___: dict[str, Register], h
 
 
 def _link(event: IdentityLink, *_: Any) -> None:
-    if event.action != "link":
-        raise Refused("not-yet-supported", "action", "Only 'link' is acted on yet; replay it after the next release.")
     if not event.subject:
-        raise Refused("missing-subject", "subject", "A link names the subject to which its identifiers belong.")
+        raise Refused("missing-subject", "subject", "A link names the subject that it is about.")
+    if event.action == "merge":
+        if not event.other_subject or event.other_subject == event.subject:
+            raise Refused("missing-subject", "other_subject", "A merge names two subjects, one in each field.")
+        if len(event.other_subject) > LONGEST:
+            raise Refused("too-long", "other_subject", f"Keep it within {LONGEST} characters.")
+    elif event.other_subject:
+        fix = "Only identifiers are linked and unlinked; two subjects that were merged stay one person."
+        raise Refused("not-yet-supported", "other_subject", fix)
+    elif not event.identifiers and event.action == "unlink":
+        raise Refused("missing-identifier", "identifiers", "An unlink names the identifiers that are no longer theirs.")
 
 
 def _request(*_: Any) -> None:

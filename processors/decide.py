@@ -19,12 +19,13 @@ from todoke.schemas.record import (
     Register,
     Stamp,
     SubjectRecord,
+    base,
     channel_register,
-    stamp,
     suspension_register,
 )
 
 from .age import birthday, instant, reached
+from .merges import effective, stamps
 
 REASONS: dict[str, str] = {
     "required": "The purpose is required for the service.",
@@ -80,6 +81,7 @@ class _Findings:
 
     def __init__(self, record: SubjectRecord, at: int) -> None:
         self.record = record
+        self.registers = effective(record)
         self.at = at
         self.granted: list[str] = []
         self.denied: list[str] = []
@@ -89,14 +91,14 @@ class _Findings:
 
     def read(self, name: str) -> Register | None:
         """Consult a register, so that its stamp belongs to the decision."""
-        register = self.record.registers.get(name)
+        register = self.registers.get(name)
         if register is not None and name not in self.stamps:
-            self.stamps[name] = stamp(name, register)
+            self.stamps |= {each.register: each for each in stamps(self.record, name)}
         return register
 
     def age(self) -> Register | None:
         """The age, unless it was said at or before a deletion: that is forgotten with the rest, shredded or not yet."""
-        register = self.record.registers.get(AGE)
+        register = self.registers.get(AGE)
         return self.read(AGE) if register and register.at > self.record.erased_through else None
 
     def over(self, until: int) -> bool:
@@ -158,7 +160,7 @@ def deletion(record: SubjectRecord, partner: Partner, policy: Policy, at: int) -
     found = _Findings(record, at)
     if found.read(ERASED):
         found.denied.append("erased")
-    age = record.registers.get(AGE)
+    age = found.registers.get(AGE)
     if age is not None and age.at > record.erased_through and not _of_age(age, policy, at):
         born = date.fromisoformat(age.value)
         marketing_only = all(_bars_minors(scope, policy) for scope in partner.scopes())
@@ -202,7 +204,7 @@ def _channel(found: _Findings, channel: Channel, listing: str) -> None:
 
 
 def _purpose(found: _Findings, purpose: Purpose, policy: Policy) -> None:
-    said = found.record.registers
+    said = found.registers
     answers = [
         _regime(found, each, purpose, policy)
         for each in policy.answers[purpose.name]
@@ -285,7 +287,7 @@ def _verdict(found: _Findings, scope: str, verb: Verb | None = None) -> Verdict:
     reasons = tuple(dict.fromkeys(denied or found.granted))
     past = [each for each in found.instants if each <= found.at]
     future = [each for each in found.instants if each > found.at]
-    spoken = any(name not in (AGE, ERASED) for name in found.stamps)
+    spoken = any(base(name) not in (AGE, ERASED) for name in found.stamps)
     return Verdict(
         scope=scope,
         allowed=allowed,

@@ -3,7 +3,7 @@
 What comes out is joined to the record, so enrolling twice, or at two workers at once, adds nothing twice.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from msgspec import Struct, field
 from msgspec.structs import replace
@@ -12,6 +12,7 @@ from todoke.schemas.events import Event
 from todoke.schemas.record import (
     AGE,
     ERASED,
+    Claim,
     Key,
     Register,
     SealedIdentifier,
@@ -19,11 +20,13 @@ from todoke.schemas.record import (
     SubjectRecord,
     identities,
     join,
+    names_of,
     stamp,
 )
 
 from .admit import Change
-from .keys import Keyring, Random, new_key, open_key, seal_identifier
+from .keys import Keyring, Random, new_key, open_identifier, open_key, seal_identifier
+from .merges import moved
 
 
 class Named(Struct, frozen=True):
@@ -49,17 +52,64 @@ def enrol(
 ) -> SubjectRecord:
     """`record` joined with what `event` adds. The version is left to the writer."""
     keys, identifiers = _identifiers(record, change, named, keyring, random)
+    writes = change.writes
+    if event.subject is None and record.claims and not any(claimed(record, each.kind, each.names) for each in named):
+        # found by what is theirs no more: a stop counts all the same, a permission is somebody else's
+        writes = {name: each for name, each in writes.items() if each.restrictive}
     numbered = event.event_id in record.rows
     delta = SubjectRecord(
         subject_ref=record.subject_ref,
-        registers=change.writes,
+        registers=writes,
         keys=keys,
         identifiers=identifiers,
         holdings=change.holdings,
+        merges=change.merges,
+        claims=change.claims,
         rows={} if numbered else {event.event_id: record.row_count + 1},
         row_count=record.row_count if numbered else record.row_count + 1,
     )
     return join(record, delta)
+
+
+def take_up(record: SubjectRecord, merged: SubjectRecord, keyring: Keyring, random: Random) -> SubjectRecord:
+    """`record` joined with all of `merged`, which redirects to it, its identifiers sealed anew for the survivor.
+
+    Each keeps the era of its key, so a deletion on either side shreds what it would have shredded. What has been taken up
+    already is not sealed again. Raises `Unopened`.
+    """
+    record = join(record, moved(merged, record.subject_ref))
+    for name, key in sorted(merged.keys.items(), key=lambda each: (each[1].created_at, each[0])):
+        theirs = [each for _, each in sorted(merged.identifiers.items()) if each.generation == name]
+        change = Change("take-up", key.created_at, {}, {})
+        missing = [each for each in theirs if not _held(record, each, change.at)]
+        if missing:
+            data_key = open_key(keyring, merged.subject_ref, name, key)
+            named = [
+                Named(
+                    each.kind,
+                    each.alias,
+                    open_identifier(data_key, merged.subject_ref, each.kind, each.sealed),
+                    each.aliases,
+                )
+                for each in missing
+            ]
+            keys, identifiers = _identifiers(record, change, named, keyring, random)
+            record = join(record, SubjectRecord(record.subject_ref, keys=keys, identifiers=identifiers))
+    return record
+
+
+def claim_of(record: SubjectRecord, kind: str, names: Iterable[str]) -> Claim | None:
+    """What a link or an unlink said last of an identifier, under whichever of its names; None where none did."""
+    if not record.claims:
+        return None
+    said = (record.claims.get(f"{kind}/{name}") for name in names_of(record, names))
+    return max((each for each in said if each), key=lambda each: each.rank, default=None)
+
+
+def claimed(record: SubjectRecord, kind: str, names: Iterable[str]) -> bool:
+    """Whether grants of the subject may be told for an identifier: until it is unlinked, and once it is linked again."""
+    claim = claim_of(record, kind, names)
+    return claim is None or claim.linked
 
 
 def stamps(change: Change) -> tuple[Stamp, ...]:
@@ -85,6 +135,18 @@ def shred(record: SubjectRecord, through: int) -> SubjectRecord:
             counts[group[0].kind] = counts.get(group[0].kind, 0) + 1
     marker = SubjectRecord(record.subject_ref, shredded_through=through, identifiers_shredded=counts)
     return join(record, marker)
+
+
+def _held(record: SubjectRecord, identifier: SealedIdentifier, at: int) -> bool:
+    """Whether the record has the identifier, by all its names, in the era of `at` (ms), or has shredded it."""
+    if at <= record.shredded_through:
+        return True
+    erased = record.erased_through
+    return any(
+        identifier.names <= each.names and (record.keys[each.generation].created_at > erased) == (at > erased)
+        for each in record.identifiers.values()
+        if each.generation in record.keys
+    )
 
 
 def _stands(record: SubjectRecord, name: str, write: Register) -> bool:

@@ -3,7 +3,7 @@
 from datetime import date
 
 from todoke.schemas.policy import Policy
-from todoke.schemas.record import AGE, SubjectRecord
+from todoke.schemas.record import AGE, SubjectRecord, base
 
 from .age import birthday, instant
 
@@ -25,13 +25,14 @@ def next_instant(record: SubjectRecord, policy: Policy, at: int) -> int:
     registers alone, not at what each partner makes of them. Too early costs a look.
     """
     found = [each.until for each in record.registers.values() if each.until > at]
-    age = record.registers.get(AGE)
-    if age is not None and age.at > record.erased_through:
+    years = (policy.minors.dealing_below, policy.minors.marketing_below)
+    for name, age in record.registers.items():  # of everybody who was merged, too
+        if base(name) != AGE or (age.at <= record.erased_through and not record.merges):
+            continue
         born = date.fromisoformat(age.value)
-        years = (policy.minors.dealing_below, policy.minors.marketing_below)
         found += [turn for each in years if (turn := instant(birthday(born, each))) > at]
     for version in policy.versions:
         effective = instant(date.fromisoformat(version.effective)) if version.reconsent else 0
-        if effective > at and any(name.startswith("purpose/") for name in record.registers):
+        if effective > at and any(base(name).startswith("purpose/") for name in record.registers):
             found.append(effective)
     return min(found, default=0)

@@ -16,12 +16,15 @@ from todoke.schemas.policy import CROSS_BORDER, Policy
 from todoke.schemas.receipts import Evidence, Verb
 from todoke.schemas.record import (
     AGE,
+    CLAIM,
     ERASED,
     EVERYTHING,
     HELD,
+    MERGE,
     Holding,
     Stamp,
     SubjectRecord,
+    base,
     channel_register,
     identities,
     purpose_register,
@@ -29,7 +32,8 @@ from todoke.schemas.record import (
     suspension_register,
 )
 
-from .decide import Verdict, channel_of, decide, needs_transfer
+from .decide import Decision, Verdict, channel_of, decide, deletion, needs_transfer
+from .merges import merge_stamps
 
 NAMESPACE = UUID("6d9f2f3c-4f7e-5f0a-9b61-1f0d1c0e7a5b")
 UNKNOWN_RECIPIENT_HOURS = 24 * 14  # the policy answers within 30 days; half of it is left to find out how
@@ -92,6 +96,8 @@ def demands(record: SubjectRecord, rules: Rules, at: int) -> list[Demand]:
 def of_unknown(record: SubjectRecord, rules: Rules) -> list[Demand]:
     """What the record demands of recipients that the registry lacks."""
     known = {partner.name for partner in rules.registry.partners}
+    if record.merged_into and not record.erased_through:
+        return []
     return [_unknown(record, name, rules.revision) for name in sorted(record.holdings) if name not in known]
 
 
@@ -99,7 +105,11 @@ def of_partner(record: SubjectRecord, partner: Partner, rules: Rules, at: int) -
     """What the record demands of one partner: its deletion, and each scope of each account that was spoken of."""
     if not record.registers or not concerned(record, partner):
         return []
-    decision = decide(record, partner, rules.policy, at)
+    if record.merged_into:  # the survivor speaks for the person; each record still deletes the identifiers it holds
+        asked = deletion(record, partner, rules.policy, at) if record.erased_through else None
+        decision = Decision(partner.name, (), asked)
+    else:
+        decision = decide(record, partner, rules.policy, at)
     found = []
     generation = identifier_generation(record, partner)
     verdicts = {verdict.scope: verdict for verdict in decision.verdicts}
@@ -107,11 +117,11 @@ def of_partner(record: SubjectRecord, partner: Partner, rules: Rules, at: int) -
         if decision.deletion:
             demand = _demand(decision.deletion, partner, account.name, record, (generation, rules.revision))
             # once all that it speaks of has been shredded, there is nobody left to name to the partner
-            if any(each.at > record.shredded_through for each in demand.stamps):
+            if any(each.at > record.shredded_through for each in demand.stamps if not each.register.startswith(MERGE)):
                 found.append(demand)
         for scope in account.scopes:
-            verdict = verdicts[scope]
-            if not verdict.explicit or _covered(verdict, decision.deletion, record):
+            verdict = verdicts.get(scope)
+            if verdict is None or not verdict.explicit or _covered(verdict, decision.deletion, record):
                 continue
             if verdict.verb != "grant" or partner.grants:
                 found.append(_demand(verdict, partner, account.name, record, (generation, rules.revision)))
@@ -207,6 +217,9 @@ def _demand(verdict: Verdict, partner: Partner, account: str, record: SubjectRec
     newest = max((each.at for each in stamps), default=0) if verdict.verb == "delete" else record.erased_through
     if holding and verdict.verb != "grant" and holding.last_at > newest:
         stamps = (*stamps, _held(partner.name, holding))
+    stamps += merge_stamps(record)
+    if verdict.verb == "grant" and record.claims:
+        stamps += _claims(record, partner)
     return Demand(
         partner=partner.name,
         account=account,
@@ -224,15 +237,26 @@ def _held(name: str, holding: Holding) -> Stamp:
     return Stamp(f"{HELD}{name}", holding.last_at, restrictive=True, event_id="")
 
 
+def _claims(record: SubjectRecord, partner: Partner) -> tuple[Stamp, ...]:
+    """What was said of the identifiers that the partner takes: one that is claimed again must be told again."""
+    kinds = set(partner.identifiers)
+    return tuple(
+        Stamp(f"{CLAIM}{name}", each.at, not each.linked, each.event_id)
+        for name, each in sorted(record.claims.items())
+        if name.partition("/")[0] in kinds
+    )
+
+
 def _covered(verdict: Verdict, deletion: Verdict | None, record: SubjectRecord) -> bool:
     """Whether the deletion says all that the scope would: nothing was said of it since."""
     if deletion is None:
         return False
-    newest = max((each.at for each in verdict.stamps if each.register.partition("/")[0] in _SPOKEN), default=0)
+    newest = max((each.at for each in verdict.stamps if base(each.register).partition("/")[0] in SPOKEN), default=0)
     return newest <= max(record.erased_through, *(each.at for each in deletion.stamps))
 
 
-_SPOKEN = frozenset({"purpose", "channel", "suspension"})
+SPOKEN = frozenset({"purpose", "channel", "suspension"})
+"""The first words of the registers that say what may be done."""
 
 
 def _unknown(record: SubjectRecord, name: str, revision: int) -> Demand:
@@ -241,11 +265,12 @@ def _unknown(record: SubjectRecord, name: str, revision: int) -> Demand:
     Every register counts, granted ones too: were they left out, a grant would bring back the id of an obligation that
     has fallen away. Not the age, which a shredding takes out.
     """
-    spoken = {register: each for register, each in record.registers.items() if register != AGE}
+    spoken = {register: each for register, each in record.registers.items() if base(register) != AGE}
     stamps = tuple(stamp(register, each) for register, each in sorted(spoken.items()))
     holding = record.holdings[name]
     restricted = [each.at for each in stamps if each.restrictive]
     if restricted and holding.last_at > max(restricted):
         stamps = (*stamps, _held(name, holding))
+    stamps += merge_stamps(record)
     verb: Verb = "delete" if record.erased_through else "withdraw"
     return Demand(name, "default", EVERYTHING, verb, stamps, 0, 0, revision, (NO_CONNECTOR,))

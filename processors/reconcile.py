@@ -16,8 +16,10 @@ from todoke.schemas.receipts import Evidence, Verb
 from todoke.schemas.record import SealedIdentifier, SubjectRecord, contains, identities
 from todoke.schemas.told import Told, join, surely
 
-from .fence import clear_from, generation, told_since, undone
+from .fence import NAMED_BY, clear_from, generation, told_since, undone
+from .merges import holds, moved
 from .plan import NO_CONNECTOR, Demand, identify, of_partner, supersessions
+from .sharing import OVERLAP_MS, SHARED, Group, Sharing
 
 ANSWERED = frozenset({"done", "closed"})
 
@@ -35,22 +37,35 @@ class Recipient(Struct, frozen=True):
 
 
 class Known(Struct, frozen=True):
-    """What a current view knows of one subject: the record, its obligations by any partner, what was told by key."""
+    """What a current view knows of one subject: the record, its obligations by any partner, what was told by key.
+
+    `told` holds what was told under any subject's name of an identifier that this one has, `sharers` the records of
+    those others, `survivor` the record that this one redirects to in the end. `crowded` are aliases that so many have
+    that they name nobody, `carried_out` the ids of the sharers' obligations that have ended.
+    """
 
     record: SubjectRecord | None
     obligations: tuple[Obligation, ...]
     told: dict[str, Told]
+    sharers: tuple[SubjectRecord, ...] = ()
+    survivor: SubjectRecord | None = None
+    crowded: frozenset[str] = frozenset()
+    carried_out: frozenset[str] = frozenset()
 
 
 class Call(Struct, frozen=True):
     """One obligation to be sent, with the identifiers (sealed) that the partner accepts and the effect it shall have.
 
-    The obligation is in the generation in which it is called: see `fence.generation`.
+    The obligation is in the generation in which it is called: see `fence.generation`. `partial` when another identifier
+    has to wait for somebody who shares it: the call does not end the obligation. `shared` when somebody else has one of
+    the identifiers, too.
     """
 
     obligation: Obligation
     effect: str
     identifiers: tuple[SealedIdentifier, ...]
+    partial: bool = False
+    shared: bool = False
 
 
 class Work(Struct, frozen=True):
@@ -90,23 +105,31 @@ def reconcile(known: Known, recipient: Recipient, rules: Rules, at: int) -> Work
         return Work(wait="record")
     current = of_partner(record, partner, rules, at)
     by_id = {identify(record.subject_ref, demand): demand for demand in current}
-    fallen = supersessions(current, standing, record.subject_ref, [each.name for each in partner.accounts])
+    accounts = [each.name for each in partner.accounts]
+    fallen = supersessions(current, standing, record.subject_ref, accounts)
+    if record.merged_into:
+        heir = known.survivor
+        if heir is None or not holds(heir, moved(record, heir.subject_ref)):
+            return Work(wait="record")
+        taken_over = supersessions(of_partner(heir, partner, rules, at), standing, heir.subject_ref, accounts)
+        fallen = {name: taken_over.get(name, by) for name, by in fallen.items()}
     owed = {each.obligation_id for each in mine}
     if standing and any(name not in owed for name in by_id):
         # what is demanded must be durable as an obligation before anything is sent under its name
         return Work(create=tuple(demand for name, demand in by_id.items() if name not in owed), wait="obligation")
     superseded = tuple((each, fallen[each.obligation_id]) for each in standing if each.obligation_id in fallen)
     live = [each for each in standing if each.obligation_id not in fallen]
+    sharing = Sharing(record, known.sharers, known.crowded, known.carried_out, partner, rules, at)
     ended = [each for each in mine if each.state in ANSWERED and each.obligation_id in by_id] if doubtful else []
     undone = [
         replace(each, generation=each.round + 1)
         for each in ended
-        if _undone(each, record, known.told, recipient, by_id.values())
+        if _undone(each, _in_question(each, mine, known.told, sharing), recipient, by_id.values(), sharing)
     ]
     live += undone
     # no grant is sent while a delete is open, re-registration included (correctness, 3)
     held = [each for each in live if each.verb == "grant"] if any(each.verb == "delete" for each in live) else []
-    work = [_judge(each, record, known.told, recipient, at) for each in live if each not in held]
+    work = [_judge(each, known.told, recipient, sharing) for each in live if each not in held]
     return Work(
         calls=tuple(each for each in work if isinstance(each, Call)),
         settled=tuple((each.obligation, each.grade) for each in work if isinstance(each, _Settled)),
@@ -139,9 +162,9 @@ class _Wait(Struct, frozen=True):
 
 
 def _judge(
-    obligation: Obligation, record: SubjectRecord, told: Mapping[str, Told], recipient: Recipient, at: int
+    obligation: Obligation, told: Mapping[str, Told], recipient: Recipient, sharing: Sharing
 ) -> Call | _Settled | _Blocked | _Wait:
-    partner, permissive = recipient.partner, recipient.permissive
+    partner, permissive, record = recipient.partner, recipient.permissive, sharing.record
     effect = recipient.effects.get(obligation.verb)
     if effect is None:
         return _Blocked(obligation, "verb-unsupported")
@@ -150,27 +173,35 @@ def _judge(
     theirs = _theirs(record, partner)
     if not theirs:
         return _Blocked(obligation, "unreachable")
+    left_out = _left_out(obligation, theirs, sharing)
+    theirs = [group for group in theirs if group[0].alias not in left_out]
+    if not theirs:
+        return _Blocked(obligation, SHARED if SHARED in left_out.values() else min(left_out.values()))
+    partial = SHARED in left_out.values()
     held = _held(obligation, told, partner, theirs, _scopes(obligation, partner))
     rung, since = Evidence[partner.done], _since(obligation, record)
     number = generation(obligation, held, effect, permissive)
     owed = obligation if number == obligation.round else replace(obligation, generation=number)
     if surely(held, effect, rung) and _heard(held, effect, rung, max(since, obligation.reopened_at)):
-        return _Settled(owed, rung)
+        return _Blocked(obligation, SHARED) if partial else _Settled(owed, rung)
     clear = clear_from(held, effect, permissive)
     # a permission waits until it can be the last word; a restriction is said at once, and once more when it can be
-    if clear > at and (
+    if clear > sharing.at and (
         not obligation.restrictive or (told_since(held, effect, permissive, rung) and _heard(held, effect, rung, since))
     ):
         return _Wait(clear)
-    return Call(owed, effect, tuple(group[0] for group in theirs))
+    return Call(owed, effect, tuple(group[0] for group in theirs), partial, shared=sharing.has(theirs))
+
+
+def _left_out(obligation: Obligation, theirs: Iterable[Group], sharing: Sharing) -> Mapping[str, str]:
+    """Why some of the identifiers are not told of a grant: a reason by alias. A stop reaches all of them."""
+    if obligation.verb != "grant" or not sharing.matters:
+        return {}
+    return sharing.withheld(obligation, theirs)
 
 
 def _undone(
-    obligation: Obligation,
-    record: SubjectRecord,
-    told: Mapping[str, Told],
-    recipient: Recipient,
-    current: Iterable[Demand],
+    obligation: Obligation, told: Mapping[str, Told], recipient: Recipient, current: Iterable[Demand], sharing: Sharing
 ) -> bool:
     """Whether what counts as ended may have been overtaken; a scope with a demand of its own is not the deletion's."""
     partner, effect = recipient.partner, recipient.effects.get(obligation.verb)
@@ -178,8 +209,37 @@ def _undone(
         return False
     own = {each.scope for each in current if each.account == obligation.account and each.verb != "delete"}
     scopes = [each for each in _scopes(obligation, partner) if obligation.verb != "delete" or each not in own]
-    held = _held(obligation, told, partner, _theirs(record, partner), scopes)
+    theirs = _theirs(sharing.record, partner)
+    # a grant that waits for a sharer is open again; of what is not theirs to be granted by, it says nothing
+    left_out = _left_out(obligation, theirs, sharing)
+    spoken = [group for group in theirs if left_out.get(group[0].alias, SHARED) == SHARED]
+    held = _held(obligation, told, partner, spoken, scopes)
     return undone(obligation, held, effect, recipient.permissive)
+
+
+def _in_question(
+    obligation: Obligation, mine: Iterable[Obligation], told: Mapping[str, Told], sharing: Sharing
+) -> Mapping[str, Told]:
+    """What was told, without what sharers were granted by right: after a deletion was carried out, or an identifier left.
+
+    What began within `OVERLAP_MS` may have been decided before.
+    """
+    if not sharing.others or not obligation.restrictive:
+        return told
+    own = {each.obligation_id[:NAMED_BY] for each in mine}
+    until = obligation.ended_at + OVERLAP_MS
+    left = {name for each in sharing.record.identifiers.values() if not sharing.claims(each) for name in each.names}
+    return {
+        key: replace(
+            each,
+            attempts={
+                name: one for name, one in each.attempts.items() if one.obligation in own or one.started_at <= until
+            },
+        )
+        if obligation.verb == "delete" or each.alias in left
+        else each
+        for key, each in told.items()
+    }
 
 
 def _contradictory(told: Mapping[str, Told], recipient: Recipient) -> bool:
@@ -199,7 +259,7 @@ def _held(
     obligation: Obligation,
     told: Mapping[str, Told],
     partner: Partner,
-    identifiers: Sequence[Sequence[SealedIdentifier]],
+    identifiers: Sequence[Group],
     scopes: Iterable[str],
 ) -> list[Told | None]:
     """What was told of each scope and identifier."""

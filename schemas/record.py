@@ -17,6 +17,9 @@ ERASED = "erased"
 AGE = "age"
 EVERYTHING = "*"
 HELD = "holding/"
+OF = "of/"
+MERGE = "merge/"
+CLAIM = "claim/"
 ROWS_KEPT = 64
 
 
@@ -36,6 +39,16 @@ def channel_register(channel: str, scope: str = EVERYTHING) -> str:
 def suspension_register(scope: str) -> str:
     """Name of the register that holds whether use, or provision, is suspended."""
     return f"suspension/{scope}"
+
+
+def of_merged(ref: str, name: str) -> str:
+    """Where a survivor keeps what the subject `ref`, merged into it, said in the register `name`."""
+    return name if name.startswith(OF) else f"{OF}{ref}/{name}"
+
+
+def base(name: str) -> str:
+    """The name of a register without whose it was: `of/<ref>/purpose/appi/x` is `purpose/appi/x`."""
+    return name.split("/", 2)[2] if name.startswith(OF) else name
 
 
 class Stamp(Struct, frozen=True, order=True):
@@ -108,8 +121,33 @@ class Holding(Struct, frozen=True):
     items: tuple[str, ...] = ()
 
 
+class Merge(Struct, frozen=True, order=True):
+    """That two subjects are one person: since when (effective time, ms), and by which event."""
+
+    at: int
+    event_id: str
+
+
+class Claim(Struct, frozen=True):
+    """Whether an identifier is a subject's to be granted by: said by a link or an unlink, when (ms), by which event."""
+
+    linked: bool
+    at: int
+    event_id: str
+
+    @property
+    def rank(self) -> tuple[int, bool, str]:
+        """Total order: time, then the unlink."""
+        return (self.at, not self.linked, self.event_id)
+
+
 class SubjectRecord(Struct, frozen=True):
-    """All that is known of one subject. `version` serves compare-and-set alone; two records may share one."""
+    """All that is known of one subject. `version` serves compare-and-set alone; two records may share one.
+
+    A merged subject's record redirects to `merged_into`, which keeps the merged one's registers under `of/<ref>/`, and in
+    `merges` the pairs of subjects that are one person. `claims`, by kind and alias, is what links and unlinks said;
+    `withheld`, by alias, is until when (ms) grants count no more for an identifier that somebody else had deleted.
+    """
 
     subject_ref: str
     version: int = 0
@@ -122,11 +160,16 @@ class SubjectRecord(Struct, frozen=True):
     shredded_through: int = 0
     identifiers_shredded: dict[str, int] = field(default_factory=dict)
     merged_into: str = ""
+    merges: dict[str, Merge] = field(default_factory=dict)
+    claims: dict[str, Claim] = field(default_factory=dict)
+    withheld: dict[str, int] = field(default_factory=dict)
 
     @property
     def erased_through(self) -> int:
-        """The deletion watermark in ms, 0 when no deletion was ever admitted."""
+        """The deletion watermark in ms, of whichever subject of the person; 0 when no deletion was ever admitted."""
         erased = self.registers.get(ERASED)
+        if self.merges:
+            return max((each.at for name, each in self.registers.items() if base(name) == ERASED), default=0)
         return erased.at if erased else 0
 
 
@@ -144,9 +187,15 @@ def _contains(record: SubjectRecord, wanted: Stamp) -> bool:
     if wanted.register.startswith(HELD):
         holding = record.holdings.get(wanted.register.removeprefix(HELD))
         return (holding.last_at if holding else record.shredded_through) >= wanted.at
+    if wanted.register.startswith(MERGE):  # of two events that say the same merge, the earlier counts
+        merge = record.merges.get(wanted.register.removeprefix(MERGE))
+        return merge is not None and (merge.at, merge.event_id) <= (wanted.at, wanted.event_id)
+    if wanted.register.startswith(CLAIM):
+        claim = record.claims.get(wanted.register.removeprefix(CLAIM))
+        return claim.rank >= (wanted.at, wanted.restrictive, wanted.event_id) if claim else _gone(record, wanted)
     register = record.registers.get(wanted.register)
     if register is None:
-        return wanted.register == AGE and wanted.at <= record.shredded_through
+        return base(wanted.register) == AGE and _gone(record, wanted)
     return (register.at, register.restrictive, register.event_id) >= (wanted.at, wanted.restrictive, wanted.event_id)
 
 
@@ -168,7 +217,10 @@ def join(one: SubjectRecord, other: SubjectRecord) -> SubjectRecord:
             row_count=max(one.row_count, other.row_count),
             shredded_through=through,
             identifiers_shredded=_union(one.identifiers_shredded, other.identifiers_shredded, max),
-            merged_into=max(one.merged_into, other.merged_into),
+            merged_into=min(filter(None, (one.merged_into, other.merged_into)), default=""),
+            merges=_union(one.merges, other.merges, min),
+            claims=_union(one.claims, other.claims, _later_claim),
+            withheld=_union(one.withheld, other.withheld, max),
         )
     )
 
@@ -183,13 +235,14 @@ def normalise(record: SubjectRecord) -> SubjectRecord:
     if not through:
         return record if rows is record.rows else replace(record, rows=rows)
     keys = {name: key for name, key in record.keys.items() if key.created_at > through}
-    age = record.registers.get(AGE)
     return replace(
         record,
         keys=keys,
         identifiers={name: each for name, each in record.identifiers.items() if each.generation in keys},
         holdings=_held_since(record, through),
-        registers={name: each for name, each in record.registers.items() if not (each is age and each.at <= through)},
+        registers={name: each for name, each in record.registers.items() if each.at > through or base(name) != AGE},
+        claims={name: each for name, each in record.claims.items() if each.at > through},
+        withheld={alias: at for alias, at in record.withheld.items() if at > through},
         rows=rows,
     )
 
@@ -214,6 +267,13 @@ def identities(sealed: Iterable[SealedIdentifier]) -> list[tuple[SealedIdentifie
     return [group for _, group in groups]
 
 
+def names_of(record: SubjectRecord, names: Iterable[str]) -> frozenset[str]:
+    """`names` of one identifier, with every other name by which the record knows it."""
+    wanted = frozenset(names)
+    held = (each.names for each in record.identifiers.values())
+    return wanted.union(*(each for each in held if not each.isdisjoint(wanted)))
+
+
 def same(one: SubjectRecord, other: SubjectRecord) -> bool:
     """Whether two records say the same, whatever their versions."""
     return replace(one, version=0) == replace(other, version=0)
@@ -231,11 +291,19 @@ def _union(
     return merged
 
 
+def _gone(record: SubjectRecord, wanted: Stamp) -> bool:
+    return wanted.at <= record.shredded_through
+
+
 def _held_since(record: SubjectRecord, through: int) -> dict[str, Holding]:
     return {name: each for name, each in record.holdings.items() if each.last_at > through}
 
 
 def _later(ours: Register, theirs: Register) -> Register:
+    return ours if ours.rank >= theirs.rank else theirs
+
+
+def _later_claim(ours: Claim, theirs: Claim) -> Claim:
     return ours if ours.rank >= theirs.rank else theirs
 
 

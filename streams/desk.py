@@ -14,7 +14,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from todoke.processors.plan import Cause, obligation
-from todoke.processors.reconcile import Known, Recipient, reconcile, without_permissions
+from todoke.processors.reconcile import Recipient, reconcile, without_permissions
 from todoke.processors.retry import GiveUp, after
 from todoke.schemas.errors import NotCurrent, Rejected, Retry, Split
 from todoke.schemas.lanes import LaneState
@@ -27,6 +27,7 @@ from todoke.sinks.sender import Sender
 from .batches import STARTS_WITHIN_MS, Ended, Look, Opened, cut, opened
 from .due import Due, Entry, Lane
 from .kept import letter
+from .knowing import freed_by, known_of
 from .notes import Ending, Notes, Try
 from .outbox import Letter
 from .tools import Tools
@@ -176,14 +177,13 @@ class Desk:
         tools = self.tools
         seen_at = tools.marks.oldest()  # before the records: whatever it speaks of is in them
         looks = []
-        for entry, found in zip(entries, tools.view.all([each.subject_ref for each in entries]), strict=True):
-            known = Known(found.record, tuple(found.obligations.values()), found.told)
+        for entry, known in zip(entries, known_of(tools.view, [each.subject_ref for each in entries]), strict=True):
             work = reconcile(known, self.place.recipient, tools.rules, at)
             if at + STARTS_WITHIN_MS > seen_at + tools.permission_bound_ms:
                 work = without_permissions(work, "intake")
             for reason in {work.wait, "rival" if work.look_at else ""} & HELD:
                 tools.metrics.count("todoke_obligations_held_total", self.partner.name, reason)
-            looks.append(Look(entry, found.record, work, at, seen_at))
+            looks.append(Look(entry, known.record, work, at, seen_at))
         return looks
 
     def _close(self, looks: Sequence[Look]) -> None:
@@ -339,7 +339,8 @@ class Desk:
         self._hasten(late)
         letters, overtaken = self.notes.ended([(each.tried, each.ending) for each in ended], self.tools.random)
         self.tools.outbox.send(letters)
-        letters = []
+        spoken = [each.opened.call for each in ended if not each.opened.call.obligation.restrictive]
+        letters = freed_by(self.tools, [each.obligation for each in spoken if each.shared])
         # after a permission the record is read again, and after whatever a rival may have followed
         self._hasten(each for each in ended if not each.opened.call.obligation.restrictive)
         self.due.wake(_urgent(late, at))
@@ -359,6 +360,8 @@ class Desk:
                 else:
                     again[each.opened.entry] = min(later.at, again.get(each.opened.entry, later.at))
                     continue
+            if each.opened.call.partial and not each.final:
+                again[each.opened.entry] = at + SOON_MS  # to note that the rest of it waits for somebody else
             if each.final or each.retry or self._failed(each):
                 letters += self.notes.given_up(owed, reason, at)
                 self.tools.metrics.count("todoke_letters_total", "delivery", reason)

@@ -12,11 +12,12 @@ from uuid import UUID
 import msgspec
 from confluent_kafka import Message
 
+from todoke.processors import links
 from todoke.processors.admit import admit
 from todoke.processors.enrol import Named, enrol, shred, won
 from todoke.processors.identifiers import canonical
 from todoke.processors.instants import turn
-from todoke.processors.keys import aliases, is_orphan, orphan_ref, subject_ref
+from todoke.processors.keys import aliases, orphan_ref, subject_ref
 from todoke.processors.plan import (
     Cause,
     Demand,
@@ -28,14 +29,14 @@ from todoke.processors.plan import (
     supersessions,
 )
 from todoke.schemas.errors import NotCurrent, Refused, Retry
-from todoke.schemas.events import INTAKE, Event, Outcome
+from todoke.schemas.events import INTAKE, Event, IdentityLink, Outcome
 from todoke.schemas.identity import Identifier
 from todoke.schemas.obligations import ENDED, Obligation, ask_again
 from todoke.schemas.record import HELD, SubjectRecord
-from todoke.schemas.record import join as join_records
 
 from . import registry
 from .freshness import Freshness
+from .kin import Kin, Touched, survivors
 from .letters import Bad, Letters, Merged, Taken, first_appended
 from .metrics import kind
 from .sent import Sent
@@ -56,6 +57,7 @@ class Intake:
         self.freshness = freshness
         self.letters = Letters(tools)
         self.sent = Sent()
+        self.kin = Kin(tools, self._settled)
         self.names = {tools.topic(name): name for name in INTAKE}
         self.consulted = {each.name: consulted(each, tools.rules.policy) for each in tools.rules.registry.partners}
 
@@ -97,13 +99,14 @@ class Intake:
         self.freshness.done(each for each in messages if (each.offset() or 0) < first.get(_where(each), END))
         return left
 
-    def _alarm(self, merged: Iterable[Merged]) -> None:
+    def _alarm(self, merged: Sequence[Merged]) -> None:
         """Data given although a restriction stood is a breach in the making (correctness, 21)."""
+        owed: dict[str, dict[str, list[Demand]]] = {each.record.subject_ref: each.demands for each in merged}
         for each in merged:
             for one in each.taken:
                 for name, holding in one.change.holdings.items():
                     # nothing is demanded where all that was given before a deletion has been shredded since
-                    demands = each.demands.get(name, ())
+                    demands = owed[each.record.merged_into or each.record.subject_ref].get(name, ())
                     if any(demand.verb != "grant" and _stood(demand, holding.last_at) for demand in demands):
                         self.tools.metrics.count("todoke_provisions_after_restriction_total", name)
                         log.error("provision %s to %s came after a restriction", one.event.event_id, name)
@@ -152,6 +155,10 @@ class Intake:
         change = admit(event, self.tools.rules.policy, appended_at, first)
         named = tuple(self._named(each) for each in event.identifiers)
         refs = (subject_ref(self.tools.keyring, event.subject),) if event.subject else ()
+        if isinstance(event, IdentityLink):
+            if event.other_subject:
+                refs = (*refs, subject_ref(self.tools.keyring, event.other_subject))
+            change = links.said(event, change, named, refs)
         return Taken(event, change, named, refs, *self._place(message), first)
 
     def _named(self, each: Identifier) -> Named:
@@ -198,89 +205,60 @@ class Intake:
             record = before
             for each in by_cell[cell]:
                 record = enrol(record, each.event, each.change, each.named, tools.keyring, tools.random)
-            if record.erased_through > record.shredded_through and not self._held(record):
-                record = shred(record, record.erased_through)  # nobody has to hear of the deletion first
+            record = self._settled(record)
             return before if record == before else msgspec.structs.replace(record, version=before.version + 1)
 
         written = tools.view.records.update(by_cell, change)
-        at = tools.now()
-        tools.turns.set((record.subject_ref, turn(record, tools.rules.policy, at)) for record in written.values())
         tools.index.enlist(record for cell, record in written.items() if any(each.named for each in by_cell[cell]))
         merged = {record.subject_ref: (record, tuple(by_cell[cell])) for cell, record in written.items()}
-        adopted = self._adopt(taken)
+        kin = self.kin(taken, {ref: record for ref, (record, _) in merged.items()})
+        at = tools.now()
         found = []
-        for ref in dict.fromkeys([*merged, *adopted]):
-            record, theirs = merged.get(ref, (None, ()))
-            names: frozenset[str] = frozenset()
-            last = max(theirs, key=_age) if theirs else None
-            if ref in adopted:
-                record, names, last = adopted[ref][0], adopted[ref][1], last or adopted[ref][2]
-            if record is not None and last is not None:
-                found.append(Merged(record, theirs, names, last, self._demands(record, theirs, names, at)))
+        for ref in dict.fromkeys([*merged, *kin]):
+            touched = kin.get(ref)
+            theirs = merged[ref][1] if ref in merged else ()
+            record = touched.record if touched else merged[ref][0]
+            last = max(theirs, key=_age) if theirs or touched is None else touched.cause
+            names = touched.names if touched else frozenset()
+            found.append(Merged(record, theirs, names, last, self._demands(record, theirs, touched, at)))
+        tools.turns.set((each.record.subject_ref, turn(each.record, tools.rules.policy, at)) for each in found)
         return found
+
+    def _settled(self, record: SubjectRecord) -> SubjectRecord:
+        """The record, without what is to be deleted if nobody has to hear of the deletion first."""
+        if record.erased_through > record.shredded_through and not self._held(record):
+            return shred(record, record.erased_through)
+        return record
 
     def _held(self, record: SubjectRecord) -> bool:
         """Whether anybody outside holds, or is assumed to hold, data of the person."""
         return bool(record.holdings) or any(concerned(record, each) for each in self.tools.rules.registry.partners)
 
-    def _adopt(self, taken: Sequence[Taken]) -> dict[str, tuple[SubjectRecord, frozenset[str], Taken]]:
-        """Let members have what was said by somebody known only by an identifier that is theirs.
-
-        Who unsubscribes by e-mail before the member's first event arrives is nobody we know, and has a record of its
-        own. Both sides write their record and alias before they look here, so one of them always sees the other.
-        Returns, by subject, the record after, the registers adopted, and the event that brought the two together.
-        """
-        tools = self.tools
-        by_alias = {name: each for each in taken for named in each.named for name in named.names}
-        cells = tools.view.records
-        sharing: dict[str, tuple[set[str], Taken]] = {}
-        for name, refs in zip(by_alias, tools.index.subjects(list(by_alias)), strict=True):
-            members = {ref for ref in refs if not is_orphan(ref)}
-            for orphan in (ref for ref in refs if members and is_orphan(ref)):
-                sharing[orphan] = (sharing.get(orphan, (set(), by_alias[name]))[0] | members, by_alias[name])
-        pieces: dict[Cell, list[SubjectRecord]] = defaultdict(list)
-        causes: dict[Cell, Taken] = {}
-        orphans = cells.load([cells.cell(ref) for ref in sharing])
-        for (members, cause), orphan_record in zip(sharing.values(), orphans, strict=True):
-            for ref in members if orphan_record else ():
-                assert orphan_record is not None
-                pieces[cells.cell(ref)].append(SubjectRecord(ref, registers=orphan_record.registers))
-                causes[cells.cell(ref)] = cause
-
-        def change(cell: Cell, held: SubjectRecord | None) -> SubjectRecord | None:
-            record = held
-            for piece in pieces[cell]:
-                record = join_records(record, piece) if record else None
-            if record is None or held is None or record == held:
-                return held
-            return msgspec.structs.replace(record, version=held.version + 1)
-
-        written = cells.update(pieces, change)
-        found = {}
-        for cell, record in written.items():
-            # whatever stands of it, new or not: a batch that is repeated must tell everybody again
-            said = {name: each for piece in pieces[cell] for name, each in piece.registers.items()}
-            names = frozenset(name for name, each in said.items() if record.registers.get(name) == each)
-            if names:
-                found[record.subject_ref] = (record, names, causes[cell])
-        return found
-
     def _demands(
-        self, record: SubjectRecord, taken: Sequence[Taken], adopted: frozenset[str], at: int
+        self, record: SubjectRecord, taken: Sequence[Taken], touched: Touched | None, at: int
     ) -> dict[str, list[Demand]]:
-        """What the record demands of every partner that the events concern: by a register, a holding or an identifier."""
+        """What the record demands of every partner that the events concern: by a register, a holding or an identifier.
+
+        Who was joined with others concerns everybody. Where somebody who shares an identifier spoke, partners only look
+        again: nothing is demanded anew.
+        """
         rules = self.tools.rules
-        names = {name for each in taken for name in each.change.writes} | adopted
+        whole = record.merged_into != "" or (touched is not None and touched.whole)
+        names = {name for each in taken for name in each.change.writes} | (touched.names if touched else frozenset())
         kinds = {named.kind for each in taken for named in each.named}
         held = {name for each in taken for name in each.change.holdings}
-        found = {
-            each.name: of_partner(record, each, rules, at)
-            for each in rules.registry.partners
-            if concerned(record, each)
-            and (each.name in held or kinds & set(each.identifiers) or names & self.consulted[each.name])
-        }
-        for demand in of_unknown(record, rules):
-            found[demand.partner] = [demand]
+        shares = touched is not None and touched.shares
+        found: dict[str, list[Demand]] = {}
+        for each in rules.registry.partners:
+            if not concerned(record, each):
+                continue
+            if whole or each.name in held or kinds & set(each.identifiers) or names & self.consulted[each.name]:
+                found[each.name] = of_partner(record, each, rules, at)
+            elif shares and each.grants:
+                found[each.name] = []
+        if taken or whole or names:
+            for demand in of_unknown(record, rules):
+                found[demand.partner] = [demand]
         return found
 
     def _oblige(self, merged: Iterable[Merged]) -> dict[str, Obligation]:
@@ -307,13 +285,27 @@ class Intake:
         """What a newer obligation takes the place of at recipients that have no desk which would say so."""
         tools = self.tools
         known = {partner.name for partner in tools.rules.registry.partners}
-        strangers = [(each, set(each.demands) - known) for each in merged if each.demands.keys() - known]
+        strangers = [
+            (each, set(each.demands) - known)
+            for each in merged
+            if each.demands.keys() - known or each.record.merged_into
+        ]
         fallen = []
-        held = tools.view.obligations.all([each.record.subject_ref for each, _ in strangers])
+        refs = [each.record.subject_ref for each, _ in strangers]
+        # who was merged by another worker meanwhile has been looked at by it before these obligations were there
+        heirs = survivors(tools.view, refs)
+        held = tools.view.obligations.all(refs)
         for (each, names), owed in zip(strangers, held, strict=True):
-            for name in names:
-                standing = [one for one in owed.values() if one.partner == name and one.state not in ENDED]
-                by = supersessions(each.demands[name], standing, each.record.subject_ref)
+            ref = each.record.subject_ref
+            heir = heirs.get(ref)
+            unmet = [one for one in owed.values() if one.partner not in known and one.state not in ENDED]
+            for name in names if heir is None else {one.partner for one in unmet}:
+                standing = [one for one in unmet if one.partner == name]
+                by = supersessions(each.demands.get(name, ()), standing, ref)
+                if heir is not None:
+                    own = of_unknown(msgspec.structs.replace(each.record, merged_into=heir.subject_ref), tools.rules)
+                    theirs = supersessions(of_unknown(heir, tools.rules), standing, heir.subject_ref)
+                    by = {lost: theirs.get(lost, why) for lost, why in supersessions(own, standing, ref).items()}
                 fallen += [(one, by[one.obligation_id]) for one in standing if one.obligation_id in by]
         return fallen
 

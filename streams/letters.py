@@ -96,7 +96,9 @@ class Letters:
         counts: Counter[tuple[str, bool]] = Counter()
         for each in merged:
             needed = {one for taken in each.taken for one in stamps(taken.change)}
-            needed |= {stamp(name, each.record.registers[name]) for name in each.adopted}
+            needed |= {
+                stamp(name, each.record.registers[name]) for name in each.adopted if name in each.record.registers
+            }
             appended_at = min((one.appended_at for one in each.taken), default=each.last.appended_at)
             for partner, wanted in each.demands.items():
                 if tools.rules.registry.partner(partner) is None:

@@ -10,6 +10,7 @@ from todoke.processors.keys import subject_ref
 from todoke.schemas.errors import NotCurrent
 from todoke.schemas.record import SubjectRecord
 
+from .kin import person_aged
 from .tools import Tools
 
 Answer = Literal["allow", "deny", "unknown"]
@@ -30,8 +31,7 @@ def look_up(tools: Tools, subject: str, scope: str, *, third_party: bool = False
     """
     now = tools.now()
     try:
-        cells = tools.view.records
-        (record,), age = cells.load_aged([cells.cell(subject_ref(tools.keyring, subject))])
+        record, age = person_aged(tools.view, subject_ref(tools.keyring, subject))
     except NotCurrent:
         return Permission("unknown", ("view-not-current",), None)
     except (redis.ConnectionError, redis.TimeoutError):

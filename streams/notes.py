@@ -116,7 +116,9 @@ class Notes:
                 if end.grade >= Evidence.accepted:
                     later = replace(owed, generation=owed.round + 1)
                     letters.append(self._receipt(later, "reopened", Ending(end.ended_at, 0, reason="overtaken")))
-            letters.append(self._receipt(owed, "ended", end, each.attempt))
+            # a call for some of the identifiers ends nothing: what was told says how far it got
+            shown = replace(end, grade=Evidence.none) if each.call.partial else end
+            letters.append(self._receipt(owed, "ended", shown, each.attempt))
             facts = {"grade": end.grade, "reason": end.reason, "reference": end.reference}
             letters.append(self._row("delivery-outcome", each, end.ended_at, facts, random))
         return letters, overtaken

@@ -11,6 +11,7 @@ from rich.text import Text
 
 from todoke.processors.balance import Balance
 from todoke.processors.keys import seal_for_log
+from todoke.processors.merges import members
 from todoke.processors.reconcile import ANSWERED
 from todoke.schemas.errors import Misconfigured
 from todoke.schemas.events import DeadLetter, LogRow, Outcome
@@ -33,6 +34,10 @@ def subject_page(found: Story, ref: str) -> RenderableType:
     record = found.record
     known = Counter(each.kind for each in record.identifiers.values()) if record else {}
     head = f"subject {ref}: identifiers {', '.join(f'{kind} x{n}' for kind, n in sorted(known.items())) or 'none'}"
+    if record and record.subject_ref != ref:
+        head = head.replace(f"subject {ref}", f"subject {ref}, merged into {record.subject_ref}", 1)
+    if record and (others := members(record) - {ref, record.subject_ref}):
+        head += f"; the same person as {', '.join(sorted(others))}"
     if record and record.erased_through:
         head += f"; deletion asked {clock(record.erased_through)}"
         head += ", identifiers shredded" if record.shredded_through else ""

@@ -11,10 +11,11 @@ from todoke.processors.plan import demands, identify
 from todoke.schemas.errors import Refused, Retry
 from todoke.schemas.obligations import ENDED, Obligation, settle
 from todoke.schemas.receipts import Receipt
-from todoke.schemas.record import ERASED, SubjectRecord, contains
+from todoke.schemas.record import ERASED, SubjectRecord, base, contains
 
 from .due import Due, entries
 from .kept import SUBJECT_HEADER, letter
+from .knowing import bequeathed, freed, freed_by
 from .metrics import kind
 from .outbox import Letter
 from .patrol import Patrol
@@ -70,7 +71,7 @@ class Settling:
         self.due.wake(entries(reopened, self.lane_partitions, tools.now() * 1000))
         deleted = {each.subject_ref for each in written.values() if each.verb == "delete" and each.state in ENDED}
         letters = [letter(tools, each) for each in written.values()]
-        tools.outbox.send([*letters, *self._shredded(deleted)])
+        tools.outbox.send([*letters, *self._freed(written.values()), *self._shredded(deleted)])
         for cell, after in written.items():
             self._measure(before[cell], after)
         tools.metrics.batch("settling", len(messages))
@@ -147,10 +148,15 @@ class Settling:
             standing = [each for each in deletes if each.state not in ENDED and each.deadline_at > now]
             known = record is not None and all(contains(record, each.stamps) for each in deletes)
             # no further than what partners were asked to delete: a newer deletion has obligations of its own to come
-            asked = max((one.at for each in deletes for one in each.stamps if one.register == ERASED), default=0)
+            asked = max((one.at for each in deletes for one in each.stamps if base(one.register) == ERASED), default=0)
             if record is not None and known and not standing and asked:
                 through[cells.cell(ref)] = asked
         before = {each.subject_ref: each for each in held if each}
+        # the deletes that stood in the way of those who share an identifier do so no more
+        ends = [one for owed in tools.view.obligations.all(refs) for one in owed.values() if one.verb == "delete"]
+        freeing = freed(tools, ((one, before.get(one.subject_ref)) for one in ends if self._cell(one) in through))
+        doomed = [each for each in before.values() if cells.cell(each.subject_ref) in through]
+        tools.outbox.send(bequeathed(tools, doomed, [through[cells.cell(each.subject_ref)] for each in doomed]))
 
         def change(cell: Cell, record: SubjectRecord | None) -> SubjectRecord | None:
             if record is None or record.shredded_through >= through[cell]:
@@ -162,7 +168,16 @@ class Settling:
             old = {name for each in before[record.subject_ref].identifiers.values() for name in each.names}
             kept = {name for each in record.identifiers.values() for name in each.names}
             tools.index.delist(record.subject_ref, old - kept)
-        return [letter(tools, each) for each in written.values()]
+        return [*freeing, *(letter(tools, each) for each in written.values())]
+
+    def _cell(self, owed: Obligation) -> Cell:
+        return self.tools.view.records.cell(owed.subject_ref)
+
+    def _freed(self, written: Iterable[Obligation]) -> list[Letter]:
+        """Wake-ups for sharers of whom a deletion was carried out, or was freed by time alone: no event wakes them."""
+        ended = [each for each in written if each.state in ENDED]
+        ended = [each for each in ended if each.verb == "delete" or (each.verb == "grant" and each.cause == "time")]
+        return freed_by(self.tools, ended)
 
     def _measure(self, before: Obligation | None, after: Obligation) -> None:
         label = kind(restrictive=after.restrictive)

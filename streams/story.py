@@ -5,11 +5,13 @@ from datetime import UTC, datetime
 from msgspec import Struct
 
 from todoke.processors.decide import judge
+from todoke.processors.merges import members
 from todoke.schemas.events import Outcome
 from todoke.schemas.obligations import Obligation
 from todoke.schemas.receipts import Evidence
 from todoke.schemas.record import SubjectRecord
 
+from .kin import person
 from .snapshot import Topics
 from .tools import Tools
 
@@ -37,11 +39,13 @@ def clock(at: int) -> str:
 
 def of_subject(tools: Tools, ref: str, topics: Topics | None = None) -> Story:
     """The story of one subject. With `topics`, what became of each event is read from them, which takes a while."""
-    (record,) = tools.view.records.load([tools.view.records.cell(ref)])
-    obligations = sorted(tools.view.obligations.all([ref])[0].values(), key=lambda each: (each.opened_at, each.scope))
+    record = person(tools.view, ref)
+    refs = sorted(members(record) | {ref}) if record else [ref]
+    owed = [each for theirs in tools.view.obligations.all(refs) for each in theirs.values()]
+    obligations = sorted(owed, key=lambda each: (each.opened_at, each.scope))
     steps = [step for each in obligations for step in _of_obligation(each)]
     if topics:
-        outcomes = (each for each in topics.values("outcomes", Outcome) if each.subject_ref == ref)
+        outcomes = (each for each in topics.values("outcomes", Outcome) if each.subject_ref in refs)
         steps += [_of_outcome(each) for each in {each.event_id: each for each in outcomes}.values()]
     verdicts = []
     policy = tools.rules.policy

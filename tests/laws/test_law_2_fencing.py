@@ -158,7 +158,7 @@ async def test_a_restriction_is_not_done_while_a_permission_is_under_way_and_is_
     await town.fault(KURA, kind="slow", delay_s=9, times=1)
     await town.publish("consent-changes", grant("taro", PURPOSE))
     async with asyncio.timeout(60):
-        while "fault:slow" not in await town.ask(KURA, "calls"):
+        while "fault:slow" not in await town.ask(KURA, "calls"):  # noqa: ASYNC110  # there is nothing to wait for but its answer
             await asyncio.sleep(0.05)
     await town.publish("consent-changes", withdraw("taro", PURPOSE))
     assert await taken_over(town, lambda: "withdrawn" in ops(town))

@@ -72,8 +72,11 @@ REFUSALS = [
     ("identity-unverified", "identity_check", suspension("e", identity_check="failed")),
     ("identity-unverified", "identity_check", suspension("e", action="lifted", agent_check="failed")),
     ("not-yet-supported", "scope", deletion("e", scope="ads")),
-    ("not-yet-supported", "action", replace(LINK, action="merge")),
-    ("not-yet-supported", "action", replace(LINK, action="unlink")),
+    ("missing-subject", "other_subject", replace(LINK, action="merge")),
+    ("missing-subject", "other_subject", replace(LINK, action="merge", other_subject="s")),
+    ("too-long", "other_subject", replace(LINK, action="merge", other_subject=LONG)),
+    ("not-yet-supported", "other_subject", replace(LINK, action="unlink", other_subject="t")),
+    ("not-yet-supported", "other_subject", replace(LINK, other_subject="t")),
     ("invalid-age", "age", replace(grant("e", "ads"), age=Age())),
     ("invalid-age", "age.birth_date", born("e", "2025-13-01")),
 ]
@@ -100,6 +103,12 @@ def test_no_refusal_holds_a_value_of_the_person(event: Event) -> None:
     said = f"{error} {error!r} {error.args}"
     assert SECRET not in said
     assert "090-1234-5678" not in said
+
+
+def test_an_unlink_names_what_is_unlinked() -> None:
+    error = refused(replace(LINK, action="unlink", identifiers=()))
+
+    assert (error.reason, error.field) == ("missing-identifier", "identifiers")
 
 
 def test_the_refusal_of_a_secret_in_every_free_field_does_not_quote_it() -> None:
