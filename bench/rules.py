@@ -69,6 +69,7 @@ class Kernel:
             metrics=Metrics(),
             schemas=None,
             largest_event=262_144,
+            view=SimpleNamespace(records=None),  # nothing is kept here
         )
         lanes = [f"directives.{each.name}" for each in registry.partners]
         self.names = [namespace + name for name in (*lanes, "obligations", "provision-log", "outcomes")]

@@ -6,7 +6,7 @@ Nothing is decided anew by it: names of identifiers stay, so told-state and obli
 from msgspec import Struct
 from msgspec.structs import replace
 
-from todoke.schemas.record import Key, SealedIdentifier, SubjectRecord, by_number, join
+from todoke.schemas.record import ERASED, Key, SealedIdentifier, SubjectRecord, base, by_number, join
 
 from .identifiers import canonical
 from .keys import Keyring, Random, aliases, open_identifier, open_key, rewrap
@@ -53,12 +53,13 @@ def renew(record: SubjectRecord, keyring: Keyring, random: Random) -> SubjectRec
 
 def mark(record: SubjectRecord) -> SubjectRecord:
     """What says that, and how much, has been shredded of a subject: joined to an older copy, it shreds it again."""
-    erased = {name: each for name, each in record.registers.items() if name == "erased"}
+    erased = {name: each for name, each in record.registers.items() if base(name) == ERASED}
     return SubjectRecord(
         record.subject_ref,
         registers=erased,
         shredded_through=record.shredded_through,
         identifiers_shredded=record.identifiers_shredded,
+        merges=record.merges,  # without them, what others of the person had deleted would not count
     )
 
 

@@ -14,7 +14,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from todoke.processors.plan import Cause, obligation
-from todoke.processors.reconcile import Recipient, reconcile, without_permissions
+from todoke.processors.reconcile import Call, Recipient, reconcile, without_permissions
 from todoke.processors.retry import GiveUp, after
 from todoke.schemas.errors import NotCurrent, Rejected, Retry, Split
 from todoke.schemas.lanes import LaneState
@@ -227,7 +227,11 @@ class Desk:
         tries = [
             [Try(each.call, self.tools.random(8).hex(), started_at, ends_by) for each in batch] for batch in batches
         ]
-        self.tools.outbox.send(self.notes.begun([each for theirs in tries for each in theirs], self.tools.random))
+        begun = [each for theirs in tries for each in theirs]
+        letters = self.notes.begun(begun, self.tools.random)
+        # whoever shares an identifier, and said stop just then, looks again though we die in the midst of the call
+        letters += _freed(self.tools, (each.call for each in begun))
+        self.tools.outbox.send(letters)
         return tries
 
     async def _turn(self, batch: Sequence[Opened], tries: Sequence[Try]) -> list[Ended]:
@@ -339,8 +343,7 @@ class Desk:
         self._hasten(late)
         letters, overtaken = self.notes.ended([(each.tried, each.ending) for each in ended], self.tools.random)
         self.tools.outbox.send(letters)
-        spoken = [each.opened.call for each in ended if not each.opened.call.obligation.restrictive]
-        letters = freed_by(self.tools, [each.obligation for each in spoken if each.shared])
+        letters = _freed(self.tools, (each.opened.call for each in ended))
         # after a permission the record is read again, and after whatever a rival may have followed
         self._hasten(each for each in ended if not each.opened.call.obligation.restrictive)
         self.due.wake(_urgent(late, at))
@@ -390,3 +393,8 @@ class Desk:
 
 def _urgent(ended: Iterable[Ended], at: int) -> list[Entry]:
     return [replace(each.opened.entry, restrictive=True, due_at=at * 1000) for each in ended]
+
+
+def _freed(tools: Tools, calls: Iterable[Call]) -> list[Letter]:
+    """Wake-ups for those who share an identifier that a permission was told of."""
+    return freed_by(tools, [each.obligation for each in calls if each.shared and not each.obligation.restrictive])

@@ -11,7 +11,7 @@ from tests.rules import ADS, NOW, REF, admitted, born, consent, deletion, grant,
 from tests.rules import keyring as ring
 from todoke.processors import keys
 from todoke.processors.admit import Change
-from todoke.processors.enrol import Named, enrol, shred, stamps, won
+from todoke.processors.enrol import Named, enrol, shred, stamps, take_up, won
 from todoke.processors.plan import identifier_generation
 from todoke.schemas.errors import Unopened
 from todoke.schemas.events import Age, Event
@@ -222,3 +222,20 @@ def test_a_change_has_won_although_the_age_that_came_along_was_said_again_since(
     assert won(record, admitted(first))
     assert won(record, admitted(again))
     assert not won(taken(BLANK, first), admitted(again))
+
+
+def test_what_is_taken_up_is_found_by_all_its_names_and_by_those_that_the_survivor_lacked() -> None:
+    change = Change("link", NOW, {}, {})
+    event = grant("one", "research")
+    old = Named("email", "old", "taro@example.jp", {"a1": "old"})
+    both = Named("email", "old", "taro@example.jp", {"a1": "old", "a2": "new"})
+    merged = enrol(SubjectRecord("b", merged_into="a"), event, change, [both], RING, RANDOM)
+    knows = enrol(SubjectRecord("a"), event, change, [old], RING, RANDOM)
+
+    fresh = take_up(SubjectRecord("a"), merged, RING, RANDOM)
+    found = take_up(knows, merged, RING, RANDOM)
+
+    for record in (fresh, found):
+        (each,) = record.identifiers.values()
+        assert each.names == {"old", "new"}
+        assert take_up(record, merged, RING, RANDOM) == record

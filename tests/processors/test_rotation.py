@@ -24,6 +24,7 @@ from todoke.processors.rotation import mark, needs, renew, stale
 from todoke.schemas.errors import Unopened
 from todoke.schemas.record import (
     Key,
+    Merge,
     Register,
     SealedIdentifier,
     SubjectRecord,
@@ -186,3 +187,10 @@ def test_a_mark_shreds_again_what_an_older_copy_brings_back(pieces: list[Subject
     assert restored.erased_through == after.erased_through
     assert identifier_generation(restored, PARTNER) == identifier_generation(after, PARTNER)
     assert (noted.keys, noted.identifiers, noted.holdings) == ({}, {}, {})
+
+
+def test_a_mark_of_one_person_says_what_was_deleted_under_any_name() -> None:
+    erased = {"of/z/erased": Register("erased", 5, restrictive=True, event_id="e")}
+    record = SubjectRecord(REF, registers=erased, merges={f"{REF}/z": Merge(7, "m")}, shredded_through=5)
+
+    assert mark(record).erased_through == record.erased_through == 5

@@ -113,7 +113,7 @@ def renamed(record: SubjectRecord, first: str, **aliases: str) -> SubjectRecord:
 
 def test_a_sharer_who_has_the_identifier_under_another_first_alias_holds_a_grant_back() -> None:
     child = renamed(CHILD, "old", a1="old", a2="new")
-    mother = renamed(somebody("mother", consent("no", "research", at=NOW - 5)), "new", a2="new", a3="newest")
+    mother = renamed(somebody("mother", consent("no", "research", at=NOW - 5)), "newest", a2="new", a3="newest")
     stranger = renamed(mother, "else", a3="newest")
 
     assert [reason for _, reason in look(child, mother).blocked] == ["shared-identifier"]
