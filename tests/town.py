@@ -30,6 +30,7 @@ from todoke.streams.snapshot import Topics
 SECRET = "whsec_dG93bi10ZXN0LXNpZ25pbmctc2VjcmV0LTMyYiEh"
 TOKEN = "town-token"
 PATIENCE_S = 120.0
+LINGERS_MS = 500
 WEBHOOKS = {"kura-crm": "KURA", "aozora-analytics": "AOZORA", "hoshi-dmp": "HOSHI"}
 
 
@@ -79,6 +80,7 @@ class Town:
             self.addresses[partner] = place
             os.environ |= {f"TODOKE_{name}_URL": f"{place}/hooks", f"TODOKE_{name}_SECRET": SECRET}
         self._made = await asyncio.to_thread(build.parts, self.settings, self.now)
+        self.reload()
         names = [partner.name for partner in self.made.tools.rules.registry.partners]
         admin = AdminClient({"bootstrap.servers": self.settings.kafka.bootstrap})
         await asyncio.to_thread(cluster.apply, admin, topics.wanted(self.settings, names))
@@ -113,7 +115,13 @@ class Town:
 
     def reload(self) -> None:
         """Read policy and partners anew, as processes that start do."""
-        self._made = replace(self.made, tools=replace(self.made.tools, rules=build.rules(self.settings)))
+        rules = build.rules(self.settings)
+        # our emulators act before they answer or not at all, so nobody waits for what they may do afterwards
+        partners = [
+            replace(each, limits=replace(each.limits, lingers_ms=LINGERS_MS)) for each in rules.registry.partners
+        ]
+        rules = replace(rules, registry=replace(rules.registry, partners=tuple(partners)))
+        self._made = replace(self.made, tools=replace(self.made.tools, rules=rules))
 
     def start_worker(self, made: build.Parts | None = None) -> list[Runner]:
         """A worker more: intake, obligations, keeper, each in its thread."""

@@ -138,7 +138,8 @@ MISTAKES: dict[str, Slips] = {
         lambda slip: slip.identified("idfa", "00000000-0000-0000-0000-000000000000"),
     ),
     "invalid-age": (lambda slip: slip.consent(age=Age(birth_date="1990/04/01")),),
-    "not-yet-supported": (lambda slip: slip.link(action="merge", other_subject="member-000007"),),
+    "missing-identifier": (lambda slip: slip.link(action="unlink", identifiers=()),),
+    "not-yet-supported": (lambda slip: slip.link(action="unlink", other_subject="member-000007"),),
 }
 """How each refusal comes about. Members are real ones of the shop, so a refused event must leave no trace of them."""
 

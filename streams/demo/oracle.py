@@ -128,7 +128,8 @@ def _inside(event: Event, policy: Policy) -> Iterator[tuple[str, bool]]:
         checks = {event.identity_check, event.agent_check} - {"not_required"}
         yield "identity-unverified", checks != {"verified"} or event.identity_check == "not_required"
     elif isinstance(event, IdentityLink):
-        yield "not-yet-supported", event.action != "link"
+        yield "not-yet-supported", event.action != "merge" and event.other_subject is not None
+        yield "missing-identifier", event.action == "unlink" and not event.identifiers
 
 
 def _plain(each: Identifier) -> str:
