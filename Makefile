@@ -11,7 +11,7 @@ export PYTHON
 setup: .venv/installed
 
 test: check helm
-	@$(BIN)/pytest $(ARGS)
+	@$(BIN)/pytest -n 2 $(ARGS)
 
 chaos: setup # ARGS="--seed 7 --events 100000 --kills 20", or ARGS=--matrix
 	@$(BIN)/python -m tests.faults.chaos $(ARGS)
