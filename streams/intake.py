@@ -203,7 +203,8 @@ class Intake:
         def change(cell: Cell, held: SubjectRecord | None) -> SubjectRecord:
             before = held or SubjectRecord(refs[cell])
             record = before
-            for each in by_cell[cell]:
+            # in the order of time: what came before a deletion is sealed apart from what followed, if they come together
+            for each in sorted(by_cell[cell], key=lambda taken: taken.change.at):
                 record = enrol(record, each.event, each.change, each.named, tools.keyring, tools.random)
             record = self._settled(record)
             return before if record == before else msgspec.structs.replace(record, version=before.version + 1)

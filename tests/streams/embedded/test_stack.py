@@ -26,7 +26,9 @@ PATIENCE_S = 120.0  # a part that is told to end while it starts may need all of
 pytestmark = pytest.mark.stack
 
 QUICK = Plan(quick=True)
-UP = [sys.executable, "-c", "from todoke.streams.embedded.command import up; up()", "--directory"]
+# a shell that starts the tests in the background has its children ignore Ctrl-C, and they theirs
+HEED = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"
+UP = [sys.executable, "-c", f"{HEED}; from todoke.streams.embedded.command import up; up()", "--directory"]
 START_S = 60.0
 
 
