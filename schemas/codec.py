@@ -51,8 +51,8 @@ TRAVELLERS: tuple[type[Struct], ...] = (
 
 RECORDS: dict[str, type[Struct]] = {each.__name__: each for each in TRAVELLERS}
 
-LATELY = 4096
-"""How many of the values last encoded are remembered with their bytes."""
+LATELY = 16_384
+"""How many values are remembered with their bytes: more than a batch makes, of a few hundred bytes each."""
 HEADER = Layout(">BI")
 MAGIC = 0
 UNREADABLE = (EOFError, LookupError, ValueError, TypeError, ArithmeticError, SchemaResolutionError)
@@ -133,12 +133,20 @@ class Codec:
             pass
         else:
             made = out.getvalue()
-            if len(self._lately) >= LATELY:
-                self._lately.clear()
-            self._lately[id(value)] = (value, made)
+            self._keep(value, made)
             return made
         fix = "Keep whole numbers within 64 bits and text within Unicode, each of the type that its field has."
         raise Refused("undecodable", "value", fix)
+
+    def remember(self, value: Struct, data: bytes) -> None:
+        """Note that `value` was decoded from `data`: if it is the schema written with now, it need not be encoded again."""
+        if data.startswith(self._ours[type(value)][0]):
+            self._keep(value, data)
+
+    def _keep(self, value: Struct, data: bytes) -> None:
+        if len(self._lately) >= LATELY:
+            self._lately.clear()
+        self._lately[id(value)] = (value, data)  # the value itself is kept, so that no other takes its id
 
     def decode(self, data: bytes, *expected: type[T]) -> T:
         """The value, which is of one of the types expected; of any that travels when none is named.

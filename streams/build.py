@@ -172,7 +172,7 @@ def worker_runners(made: Parts) -> list[Runner]:
             [made.topic(name) for name in INTAKE],
             intake,
             settings.worker.batch,
-            Hooks(idle=freshness.idle, moved=freshness.moved, end=freshness.end),
+            Hooks(idle=freshness.idle, moved=freshness.moved, ends=freshness.ends),
         ),
         Runner(
             "settling",
@@ -195,7 +195,7 @@ def keeper_runner(made: Parts) -> Runner:
         [made.topic(name) for name in KEPT],
         keeper,
         KEEPER_BATCH,
-        Hooks(pulse.idle, keeper.moved, keeper.assign, keeper.end),
+        Hooks(pulse.idle, keeper.moved, keeper.assign, keeper.ends, keeper.gather),
     )
     keeper.rewind = runner.rewind
     return runner

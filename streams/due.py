@@ -6,7 +6,7 @@ restrictive ones apart and first. Retries and waits live here. Lost with the vie
 
 from collections.abc import Iterable, Sequence
 
-from confluent_kafka import murmur2
+import confluent_kafka
 from msgspec import Struct
 
 from todoke.schemas.obligations import Obligation
@@ -39,7 +39,7 @@ def entries(obligations: Iterable[Obligation], partitions: int, at: int) -> list
     """The wake-ups, due at `at` (µs), that have each obligation's subject looked at again by whoever owns its lane."""
     return [
         Entry(
-            Lane(each.partner, murmur2(each.subject_ref.encode(), partitions)), each.restrictive, each.subject_ref, at
+            Lane(each.partner, confluent_kafka.murmur2(each.subject_ref.encode(), partitions)), each.restrictive, each.subject_ref, at
         )
         for each in obligations
     ]

@@ -6,7 +6,7 @@ applied it, and in which life it was healed. Every read that decides takes the e
 it reads, and every compare-and-set is refused in a view that isn't healed.
 """
 
-from collections.abc import Iterator
+from functools import lru_cache
 
 from msgspec import Struct
 
@@ -111,11 +111,13 @@ def epoch(answers: list[bytes | list[bytes]]) -> Epoch:
     life, flat = answers[0], answers[1]
     assert isinstance(life, bytes)
     assert isinstance(flat, list)
-    return Epoch(life.decode(), {name.decode(): parse(text) for name, text in _pairs(flat)})
+    return _epoch(life, *flat)
 
 
-def _pairs(flat: list[bytes]) -> Iterator[tuple[bytes, bytes]]:
-    return zip(flat[::2], flat[1::2], strict=True)
+@lru_cache(64)  # it comes with every read, and is the same until the keeper has moved on
+def _epoch(life: bytes, *flat: bytes) -> Epoch:
+    pairs = zip(flat[::2], flat[1::2], strict=True)
+    return Epoch(life.decode(), {name.decode(): parse(text) for name, text in pairs})
 
 
 class Watch:
@@ -129,9 +131,19 @@ class Watch:
         self.partitions = partitions
         self.stale_after_ms = stale_after_ms
         self._seen: dict[str, int] = {}
+        self._sound: Epoch | None = None
 
     def require(self, found: Epoch, at: int) -> int:
         """The age (ms) of what the view knows. Raises `NotCurrent` when it is lost, rebuilding, rolled back or stale."""
+        if found is not self._sound:  # else it has been looked at, and no other since
+            self._look(found)
+            self._sound = found
+        age = at - found.fresh_at
+        if age > self.stale_after_ms:
+            raise NotCurrent(f"view: the keeper has been silent for {age // 1000} s: start `todoke worker`")
+        return max(age, 0)
+
+    def _look(self, found: Epoch) -> None:
         if WIPING in found.shards:
             raise NotCurrent("view: it is being emptied: wait, or run `todoke view rebuild --wipe --execute` again")
         if found.healed < max(self.partitions, len(found.shards)):
@@ -144,7 +156,3 @@ class Watch:
                 )
             if shard.offset > seen:
                 self._seen[name] = shard.offset
-        age = at - found.fresh_at
-        if age > self.stale_after_ms:
-            raise NotCurrent(f"view: the keeper has been silent for {age // 1000} s: start `todoke worker`")
-        return max(age, 0)

@@ -69,9 +69,10 @@ class Freshness:
         self.marks.write(marks)
         self.idle()
 
-    def end(self, topic: str, partition: int, offset: int) -> None:
-        """A partition has been worked off to its end, which is `offset`: of an idle one nothing else says so."""
-        self.position[topic, partition] = max(self.position.get((topic, partition), 0), offset)
+    def ends(self, found: Mapping[Place, int]) -> None:
+        """Partitions have been worked off to these ends: of an idle one nothing else says so."""
+        for place, offset in found.items():
+            self.position[place] = max(self.position.get(place, 0), offset)
 
     def moved(self, partitions: Iterable[TopicPartition]) -> None:
         """Forget partitions that another consumer has now: what it has read is for it to say."""

@@ -9,7 +9,7 @@ of a key says less than the view does, because a worker woke late, the keeper pr
 
 import logging
 import secrets
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import redis
 from confluent_kafka import OFFSET_BEGINNING, OFFSET_END, Consumer, KafkaException, Message, TopicPartition
@@ -25,6 +25,7 @@ from .view import Cell
 log = logging.getLogger(__name__)
 MARGIN = 10_000
 LOOK_MS = 1_000
+GATHER_S = 0.1
 BROKER_S = 5
 Place = tuple[str, int]
 Rewind = Callable[[Consumer, list[TopicPartition]], None]
@@ -108,13 +109,17 @@ class Keeper:
                 held.pop(place)
         self.ended &= mine
 
-    def end(self, topic: str, partition: int, offset: int) -> None:
-        """A partition has been read to its end: what it lacks can be told from what is still on its way."""
-        place = (topic, partition)
-        self.ended.add(place)
-        self.position[place] = max(self.position.get(place, 0), offset)
-        self._repair(place)
-        self._advance([place])
+    def ends(self, found: Mapping[Place, int]) -> None:
+        """Partitions have been read to their end: what they lack can be told from what is still on its way."""
+        for place, offset in found.items():
+            self.ended.add(place)
+            self.position[place] = max(self.position.get(place, 0), offset)
+            self._repair(place)
+        self._advance(found)
+
+    def gather(self) -> float:
+        """How long (s) to let messages gather: nobody waits for a view that is whole, and everybody for another."""
+        return GATHER_S if all(shard.life == self.life for shard in self.shards.values()) else 0.0
 
     def __call__(self, messages: Sequence[Message]) -> None:
         """Join one batch into the view; note what the topic lacks; move the shards."""

@@ -24,7 +24,7 @@ log = logging.getLogger(__name__)
 Work = Callable[[list[Message]], Sequence[Message] | None]
 Rebalance = Callable[[list[TopicPartition]], None]
 Assign = Callable[[Consumer, list[TopicPartition]], None]
-End = Callable[[str, int, int], None]
+Ends = Callable[[dict[tuple[str, int], int]], None]
 POLL_S = 0.2
 AGAIN_S = 0.2
 UNASSIGNED = frozenset({KafkaError._STATE, KafkaError._NO_OFFSET, KafkaError._UNKNOWN_PARTITION})
@@ -53,14 +53,15 @@ class Hooks(Struct, frozen=True):
     """What else a consumer's owner may hear, always on its thread.
 
     `idle`: there was nothing to read. `moved`: the partitions held after a rebalance. `assign` chooses where new
-    partitions start, in place of the group's offsets. `end`: (topic, partition, offset), a partition has been worked off
-    to its end.
+    partitions start, in place of the group's offsets. `ends`: the partitions that have been worked off to their end, and
+    that offset. `gather` says for how long (s) to let messages gather after the first: many at once cost far less.
     """
 
     idle: Callable[[], None] | None = None
     moved: Rebalance | None = None
     assign: Assign | None = None
-    end: End | None = None
+    ends: Ends | None = None
+    gather: Callable[[], float] | None = None
 
 
 class Runner:
@@ -137,6 +138,8 @@ class Runner:
         first = consumer.poll(POLL_S)
         self.progress_at = time.monotonic()
         if first is not None:
+            if self.hooks.gather:
+                self._stopping.wait(self.hooks.gather())
             # poll first, then drain what is there: consume(n, timeout) would wait its whole time for a full batch
             self._work(consumer, [each for each in [first, *consumer.consume(self.batch - 1, 0)] if self._usable(each)])
         elif self._left:
@@ -162,13 +165,13 @@ class Runner:
 
     def _tell_ends(self) -> None:
         """Say which partitions have been read to their end: only now, when all that stood before it is worked off."""
-        waiting = {_place(each) for each in self._left}
-        while self.hooks.end and self._ended.keys() - waiting and not self._stopping.is_set():
-            place = next(each for each in self._ended if each not in waiting)
-            offset = self._ended.pop(place)
-            if place in self.assigned and not self._attempt(lambda: self.hooks.end(*place, offset)):  # type: ignore[misc]  # noqa: B023  # asked above, called at once
-                self._ended.setdefault(place, offset)
-                return
+        hook, waiting = self.hooks.ends, {_place(each) for each in self._left}
+        found = {place: offset for place, offset in self._ended.items() if place in self.assigned - waiting}
+        if hook is None or not found or self._stopping.is_set():
+            return
+        self._ended = {place: offset for place, offset in self._ended.items() if place in waiting}
+        if not self._attempt(lambda: hook(found)):
+            self._ended = found | self._ended
 
     def _attempt(self, step: Callable[[], None]) -> bool:
         """Whether a step was done; False, with the reason in `waiting`, when it can't be done now."""

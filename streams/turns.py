@@ -7,7 +7,7 @@ the one that was looked at. So of a look and a write at once, either the write's
 
 from collections.abc import Iterable, Sequence
 
-from confluent_kafka import murmur2
+import confluent_kafka
 
 from .view import View
 
@@ -30,7 +30,7 @@ class Turns:
 
     def partition(self, ref: str) -> int:
         """The partition that a subject falls into."""
-        return int(murmur2(ref.encode(), self.partitions))
+        return int(confluent_kafka.murmur2(ref.encode(), self.partitions))
 
     def set(self, turns: Iterable[tuple[str, int]]) -> None:
         """Have each subject looked at by the time given, or earlier if it was to be; 0 sets nothing."""

@@ -96,7 +96,11 @@ class Cells(Generic[Value]):
         return written
 
     def _decode(self, raw: bytes | None) -> Value | None:
-        return None if raw is None else self.view.codec.decode(raw, self.kind)
+        if raw is None:
+            return None
+        value = self.view.codec.decode(raw, self.kind)
+        self.view.codec.remember(value, raw)
+        return value
 
 
 class Found(Struct, frozen=True):
@@ -149,7 +153,7 @@ class View:
         """The answers, and the age (ms) of what the view knows. Raises `NotCurrent` where they can't be trusted."""
         found: list[Any] = []
         age = 0
-        for some in _pieces(commands) if commands else [commands]:
+        for some in _pieces(commands):
             answers, came_with = self._answers(some)
             if self.watch:
                 age = max(age, self.watch.require(came_with, self.now()))

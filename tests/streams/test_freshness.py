@@ -75,7 +75,7 @@ class Read:
 
 def test_an_idle_partition_is_fresh_as_of_the_question_not_of_the_answer() -> None:
     broker = Broker()
-    broker.freshness.end(*ONE, 7)
+    broker.freshness.ends({ONE: 7})
     broker.tick()
     asked_at = broker.now
     broker.answer(consent_changes=7)
@@ -87,7 +87,7 @@ def test_an_idle_partition_is_fresh_as_of_the_question_not_of_the_answer() -> No
 
 def test_a_partition_with_events_unread_is_not_fresh_until_they_are_done() -> None:
     broker = Broker()
-    broker.freshness.end(*ONE, 7)
+    broker.freshness.ends({ONE: 7})
     broker.tick()
     broker.answer(consent_changes=8)
     broker.tick()
@@ -100,7 +100,7 @@ def test_a_partition_with_events_unread_is_not_fresh_until_they_are_done() -> No
 
 def test_what_is_done_between_question_and_answer_counts() -> None:
     broker = Broker()
-    broker.freshness.end(*ONE, 7)
+    broker.freshness.ends({ONE: 7})
     broker.tick()
     asked_at = broker.now
     broker.freshness.done([Read(ONE, 7, 9_000)])  # type: ignore[list-item]  # all that is looked at
@@ -114,7 +114,7 @@ def test_what_is_done_between_question_and_answer_counts() -> None:
 @pytest.mark.parametrize("error", [KafkaException(KafkaError(KafkaError._TIMED_OUT)), TimeoutError()])
 def test_no_answer_is_no_mark_and_is_asked_for_again(error: Exception) -> None:
     broker = Broker()
-    broker.freshness.end(*ONE, 7)
+    broker.freshness.ends({ONE: 7})
     broker.tick()
     broker.asked[ONE].set_exception(error)
     broker.tick()
@@ -128,8 +128,8 @@ def test_no_answer_is_no_mark_and_is_asked_for_again(error: Exception) -> None:
 
 def test_a_partition_that_somebody_else_has_now_is_his_to_mark() -> None:
     broker = Broker()
-    broker.freshness.end(*ONE, 7)
-    broker.freshness.end(*TWO, 3)
+    broker.freshness.ends({ONE: 7})
+    broker.freshness.ends({TWO: 3})
     broker.tick()
     broker.answer(consent_changes=7, unsubscribes=3)
 
