@@ -48,6 +48,14 @@ class Retry(TodokeError):
         self.perhaps = perhaps
 
 
+class Expired(Retry):
+    """The partner takes the token no longer, and changed nothing: get another, and call once more."""
+
+    def __init__(self, reason: str = "token-expired", after: float | None = None) -> None:
+        """Keep the code; it surely changed nothing."""
+        super().__init__(reason, after, perhaps=False)
+
+
 class Split(TodokeError):
     """A batch refused for one of its rows, with the code: the caller sends halves, and a single row is `Rejected`.
 

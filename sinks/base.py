@@ -67,6 +67,92 @@ class Outcome(Struct, frozen=True, kw_only=True):
     reason: str = ""
 
 
+class Token(Struct, frozen=True, kw_only=True):
+    """What an authorization server gave: a bearer token (RFC 6750) and for how long (ms) it is good. Its repr shows neither."""
+
+    value: str
+    lasts_ms: int
+
+    def __repr__(self) -> str:
+        """Nothing that law 7 forbids."""
+        return "Token(…)"
+
+
+class Access(Protocol):
+    """How a partner's bearer token is got (RFC 6749). The exchange keeps it, once for all who call, and adds the header.
+
+    A connector that has one leaves `authorization` to it, and raises `Expired` for the answer that a dead token gets.
+    """
+
+    def ask(self, at: int) -> HttpRequest:
+        """The call for a new token, at `at` (ms)."""
+        ...
+
+    def read(self, response: HttpResponse) -> Token:
+        """The token. Raises `Retry`; a refusal too, since nobody's stop is given up for a secret that ran out."""
+        ...
+
+
+class Polls(Protocol):
+    """How to learn what became of a call that was only accepted: by the `reference` of its outcomes.
+
+    What has been asked, and when to ask again, survives restarts.
+    """
+
+    @property
+    def first_ms(self) -> int:
+        """How long after a call to ask first."""
+        ...
+
+    @property
+    def every_ms(self) -> int:
+        """How long between questions."""
+        ...
+
+    @property
+    def ends_ms(self) -> int:
+        """How long after a call a person must look."""
+        ...
+
+    @property
+    def most(self) -> int:
+        """How many references a question may name."""
+        ...
+
+    def ask(self, references: Sequence[str], at: int) -> HttpRequest:
+        """The question, at `at` (ms)."""
+        ...
+
+    def read(self, references: Sequence[str], response: HttpResponse) -> Sequence[Outcome | None]:
+        """What became of each, in order; None while it is under way. A `grade` of `none` with a `reason`: it failed,
+        surely without effect; `sent` with a `reason`: it failed, perhaps with some. Raises `Retry`, `Expired`.
+        """
+        ...
+
+
+class Callbacks(Protocol):
+    """How to read what a partner reports by itself, by HTTP to us."""
+
+    def read(self, headers: Mapping[str, str], body: bytes, at: int) -> Sequence[tuple[str, Outcome]]:
+        """References and what became of them. The signature is verified over the raw `body` before that is parsed.
+
+        Raises `Rejected` for what does not verify.
+        """
+        ...
+
+
+class Probe(Protocol):
+    """A call that changes nothing at the partner, and shows whether credentials and settings are right."""
+
+    def ask(self, at: int) -> HttpRequest:
+        """The call, at `at` (ms)."""
+        ...
+
+    def read(self, response: HttpResponse) -> None:
+        """Returns when all is well. Raises `Retry`, `Expired` or `Rejected` with a reason."""
+        ...
+
+
 class Connector(Protocol):
     """One partner's interface. Built once per partner from its registry entry; all methods are pure and cheap."""
 
@@ -81,6 +167,26 @@ class Connector(Protocol):
 
         Two verbs with the same effect need not both be sent (withdraw and suspend both mean `absent` from a list).
         """
+        ...
+
+    @property
+    def access(self) -> Access | None:
+        """How its token is got; None where a secret is enough."""
+        ...
+
+    @property
+    def polls(self) -> Polls | None:
+        """How to ask what became of a call; None where the answer to the call is all that there is."""
+        ...
+
+    @property
+    def callbacks(self) -> Callbacks | None:
+        """How to read the partner's own reports; None where it sends none."""
+        ...
+
+    @property
+    def probe(self) -> Probe | None:
+        """A call that changes nothing; None where the interface has none."""
         ...
 
     def group(self, item: Item) -> str:
@@ -101,6 +207,16 @@ class Connector(Protocol):
     def verdict(self, items: Sequence[Item], response: HttpResponse) -> Sequence[Outcome]:
         """What `response` means, one outcome for each item in order.
 
-        Raises `Retry` (not now), `Split` (one row spoils the batch) or `Rejected` (all of them, for good).
+        Raises `Retry` (not now), `Expired` (with another token), `Split` (one row spoils the batch) or `Rejected` (all of
+        them, for good).
         """
         ...
+
+
+class Plain:
+    """What a connector is that needs no token, no question afterwards, no report and offers no harmless call."""
+
+    access: Access | None = None
+    polls: Polls | None = None
+    callbacks: Callbacks | None = None
+    probe: Probe | None = None

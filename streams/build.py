@@ -18,6 +18,7 @@ from todoke.schemas.partners import Partner, Rules
 from todoke.schemas.policy import Problem
 from todoke.schemas.registry import RuleKind
 from todoke.sinks import connectors, secrets
+from todoke.sinks.exchange import Exchange
 from todoke.sinks.sender import Sender
 
 from . import acls, cluster, keychecks, providers, registry, topics
@@ -213,7 +214,8 @@ def desks(made: Parts, names: Sequence[str], sender: Sender) -> list[Desk]:
         if not names or partner.name in names:
             resolved, revealed = secrets.resolve(partner, os.environ)
             connector = connectors.build(resolved, revealed)
-            place = Place(Recipient(partner, connector.effects), connector, sender)
+            exchange = Exchange(connector, sender, partner.limits.timeout_ms / 1000)
+            place = Place(Recipient(partner, connector.effects), exchange)
             found.append(Desk(place, made.tools, made.due))
     return found
 

@@ -21,8 +21,8 @@ from todoke.schemas.lanes import LaneState
 from todoke.schemas.obligations import ENDED
 from todoke.schemas.obligations import join as join_obligations
 from todoke.schemas.receipts import Evidence
-from todoke.sinks.base import Connector, Outcome
-from todoke.sinks.sender import Sender
+from todoke.sinks.base import Outcome
+from todoke.sinks.exchange import Exchange
 
 from .batches import STARTS_WITHIN_MS, Ended, Look, Opened, cut, opened
 from .due import Due, Entry, Lane
@@ -47,11 +47,10 @@ Again = dict[Entry, int]
 
 
 class Place(Struct, frozen=True):
-    """What a desk is about: the partner and its effects, its connector, and the one sender of the process."""
+    """What a desk is about: the partner and its effects, and the way to it."""
 
     recipient: Recipient
-    connector: Connector
-    sender: Sender
+    exchange: Exchange
 
 
 class Desk:
@@ -147,7 +146,7 @@ class Desk:
         looks = await asyncio.to_thread(self._look, entries, self.tools.now())
         await asyncio.to_thread(self._close, looks)
         wanted = opened(looks, self.tools)
-        batches = list(cut(filter(self._may, wanted), self.place.connector, self.partner.limits))
+        batches = list(cut(filter(self._may, wanted), self.place.exchange.connector, self.partner.limits))
         tries = await asyncio.to_thread(self._begin, batches)
         again: Again = {each.entry: self.tools.now() + WAIT_MS[each.work.wait] for each in looks if each.work.wait}
         again |= {each.entry: self.tools.now() + WAIT_MS["paused"] for each in wanted if not self._may(each)}
@@ -270,18 +269,16 @@ class Desk:
         self._guard(batch)
         if not all(map(self._may, batch)):
             raise Retry("paused", 0, perhaps=False)
-        items = [each.item for each in batch]
-        request = self.place.connector.request(items, now)
-        seconds = self.partner.limits.timeout_ms / 1000
         moments: list[int] = []
         try:
-            response = await self.place.sender.send(request, seconds, guard=lambda: moments.append(self._guard(batch)))
+            return await self.place.exchange.call(
+                [each.item for each in batch], self.tools.now, lambda: moments.append(self._guard(batch))
+            )
         finally:
             permitted = [each.seen_at for each in batch if not each.call.obligation.restrictive]
             if moments and permitted:
                 seen = (moments[-1] - min(permitted)) / 1000
                 self.tools.metrics.observe("todoke_permission_seen_seconds", seen, self.partner.name)
-        return self.place.connector.verdict(items, response)
 
     def _guard(self, batch: Sequence[Opened]) -> int:
         """The time; raises when it is too late to start: the turn came late, or the connection, or this process slept.

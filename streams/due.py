@@ -39,7 +39,10 @@ def entries(obligations: Iterable[Obligation], partitions: int, at: int) -> list
     """The wake-ups, due at `at` (µs), that have each obligation's subject looked at again by whoever owns its lane."""
     return [
         Entry(
-            Lane(each.partner, confluent_kafka.murmur2(each.subject_ref.encode(), partitions)), each.restrictive, each.subject_ref, at
+            Lane(each.partner, confluent_kafka.murmur2(each.subject_ref.encode(), partitions)),
+            each.restrictive,
+            each.subject_ref,
+            at,
         )
         for each in obligations
     ]

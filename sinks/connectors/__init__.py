@@ -1,113 +1,21 @@
 """Every connector, in one table: a partner names its row, and a new interface is one module, one row, one golden folder."""
 
-from collections.abc import Callable, Iterable, Mapping
-from typing import Any, NamedTuple
+from collections.abc import Iterable, Mapping
 
 import msgspec
-from msgspec import Struct
 
 from todoke.schemas.errors import Misconfigured
-from todoke.schemas.identity import IdentifierKind
 from todoke.schemas.partners import Partner
-from todoke.schemas.receipts import Evidence, Verb
 from todoke.sinks.base import Connector
-from todoke.sinks.secrets import Secret, is_reference
-from todoke.sinks.settings import authority, problems, suggest
+from todoke.sinks.maker import Maker
+from todoke.sinks.secrets import Secret
+from todoke.sinks.settings import authority, suggest
 
 from . import meta, webhook
 
-
-class Maker(NamedTuple):
-    """What makes a connector, and judges a partner's entry before anything is sent.
-
-    `config` is the struct of its settings; `secrets` has a description of each and whether it must be there; `kinds`
-    are the identifiers it can express; `reaches`, `address` and `problems` read a config that is sound in itself.
-    """
-
-    config: type[Struct]
-    secrets: Mapping[str, tuple[str, bool]]
-    kinds: frozenset[IdentifierKind]
-    effects: Mapping[Verb, str]
-    reaches: Callable[[Any], Evidence]
-    address: Callable[[Any], str]
-    problems: Callable[[Any, Partner], list[str]]
-    make: Callable[[Partner, Mapping[str, Secret]], Connector]
-
-    def build(self, partner: Partner, secrets: Mapping[str, Secret]) -> Connector:
-        """The connector of `partner`, whose settings are resolved. Raises `Misconfigured` with what `check` finds."""
-        found = self.check(partner)
-        found += [
-            f"secrets.{name}: missing" for name in self._wanted() if name in partner.secrets and name not in secrets
-        ]
-        if found:
-            raise Misconfigured(f"partner {partner.name}: " + "; ".join(found))
-        return self.make(partner, secrets)
-
-    def check(self, partner: Partner) -> list[str]:
-        """Every problem of the entry, each with its key and its fix; empty when it is sound. Reads no secret."""
-        found = self._secret_problems(partner)
-        found += self._verb_problems(partner)
-        found += problems(self.config, partner.settings)
-        useful = self.kinds.intersection(partner.identifiers)
-        if not useful:
-            found.append(f"identifiers: this interface takes {', '.join(sorted(self.kinds))}; accept one of them")
-        try:
-            config = msgspec.convert(partner.settings, self.config)
-        except msgspec.ValidationError:
-            return found  # said above
-        reach = self.reaches(config)
-        if Evidence[partner.done] > reach:
-            found.append(
-                f"done: {partner.done} is more than this interface gives evidence of; say {reach.name} at most"
-            )
-        return found + self.problems(config, partner)
-
-    def _wanted(self) -> list[str]:
-        return [name for name, (_, required) in self.secrets.items() if required]
-
-    def _secret_problems(self, partner: Partner) -> list[str]:
-        given = partner.secrets
-        found = [
-            f"secrets.{name}: unknown secret{suggest(name, self.secrets)}" for name in given if name not in self.secrets
-        ]
-        found += [
-            f"secrets.{name}: missing; give env:NAME or file:PATH" for name in self._wanted() if name not in given
-        ]
-        return found + [
-            f"secrets.{name}: a secret stands here itself; give env:NAME or file:PATH instead"
-            for name, reference in given.items()
-            if not is_reference(reference)
-        ]
-
-    def _verb_problems(self, partner: Partner) -> list[str]:
-        asked = {*partner.deadline_hours, *(["grant"] if partner.grants else [])}
-        return [
-            f"deadline_hours.{verb}: can't be asked here; known: {', '.join(self.effects)}"
-            for verb in sorted(asked - set(self.effects))
-        ]
-
-
 CONNECTORS: dict[str, Maker] = {
-    "meta": Maker(
-        config=meta.Config,
-        secrets=meta.SECRETS,
-        kinds=meta.ACCEPTED_KINDS,
-        effects=meta.EFFECTS,
-        reaches=meta.reaches,
-        address=lambda config: config.base_url,
-        problems=meta.problems,
-        make=meta.build,
-    ),
-    "webhook": Maker(
-        config=webhook.Config,
-        secrets=webhook.SECRETS,
-        kinds=webhook.ACCEPTED_KINDS,
-        effects=webhook.EFFECTS,
-        reaches=webhook.reaches,
-        address=lambda config: config.url,
-        problems=webhook.problems,
-        make=webhook.build,
-    ),
+    "meta": meta.MAKER,
+    "webhook": webhook.MAKER,
 }
 
 
@@ -130,7 +38,8 @@ def build(partner: Partner, secrets: Mapping[str, Secret]) -> Connector:
 def hosts(partners: Iterable[Partner]) -> frozenset[str]:
     """`host:port` of every address that the partners' settings name: where the sender may send, and nowhere else."""
     return frozenset(
-        authority(maker.address(msgspec.convert(partner.settings, maker.config)))
+        authority(address)
         for partner in partners
         if (maker := CONNECTORS.get(partner.connector))
+        for address in maker.addresses(msgspec.convert(partner.settings, maker.config))
     )

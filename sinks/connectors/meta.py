@@ -19,8 +19,9 @@ from todoke.schemas.errors import Refused, Rejected, Retry, Split
 from todoke.schemas.identity import Identifier, IdentifierKind
 from todoke.schemas.partners import Partner
 from todoke.schemas.receipts import Evidence, Verb
-from todoke.sinks.base import HttpRequest, HttpResponse, Item, Outcome
+from todoke.sinks.base import HttpRequest, HttpResponse, Item, Outcome, Plain
 from todoke.sinks.http import LONGEST_WAIT_S, json_object, refuse, retry_after
+from todoke.sinks.maker import Maker
 from todoke.sinks.secrets import ENVIRONMENT, Secret
 from todoke.sinks.settings import Url, read, url_problems
 
@@ -54,7 +55,7 @@ ACCEPTED_KINDS: frozenset[IdentifierKind] = frozenset(COLUMNS)
 EFFECTS: Mapping[Verb, str] = {"grant": "present", "withdraw": "absent", "suspend": "absent", "delete": "absent"}
 
 
-class MetaAudiences:
+class MetaAudiences(Plain):
     """The audiences of one partner."""
 
     effects = EFFECTS
@@ -237,3 +238,15 @@ def _count(answer: Mapping[str, Any] | None, name: str) -> int | None:
 
 def _json(value: Any) -> str:
     return msgspec.json.encode(value).decode()
+
+
+MAKER = Maker(
+    config=Config,
+    secrets=SECRETS,
+    kinds=ACCEPTED_KINDS,
+    effects=EFFECTS,
+    reaches=reaches,
+    addresses=lambda config: (config.base_url,),
+    problems=problems,
+    make=build,
+)

@@ -17,8 +17,9 @@ from todoke.schemas.identity import KINDS, Identifier, IdentifierKind
 from todoke.schemas.partners import Partner
 from todoke.schemas.receipts import Evidence, Verb
 from todoke.sinks import signatures
-from todoke.sinks.base import HttpRequest, HttpResponse, Item, Outcome
+from todoke.sinks.base import HttpRequest, HttpResponse, Item, Outcome, Plain
 from todoke.sinks.http import json_object, refuse
+from todoke.sinks.maker import Maker
 from todoke.sinks.secrets import Secret
 from todoke.sinks.settings import Url, read, url_problems
 
@@ -52,7 +53,7 @@ EFFECTS: Mapping[Verb, str] = {
 _REFERENCE = re.compile(r"[A-Za-z0-9._:-]{1,128}")  # no @ and no spaces: a reference reaches logs, a person must not
 
 
-class Webhook:
+class Webhook(Plain):
     """One endpoint."""
 
     effects = EFFECTS
@@ -152,3 +153,15 @@ def problems(config: Config, partner: Partner) -> list[str]:
 def _iso(at: int) -> str:
     moment = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(milliseconds=at)
     return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+MAKER = Maker(
+    config=Config,
+    secrets=SECRETS,
+    kinds=ACCEPTED_KINDS,
+    effects=EFFECTS,
+    reaches=reaches,
+    addresses=lambda config: (config.url,),
+    problems=problems,
+    make=build,
+)

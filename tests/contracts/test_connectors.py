@@ -1,10 +1,8 @@
 """What every connector must do, run over the table: a new row is tested before its author writes a test."""
 
-import runpy
 import time
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import aiohttp
@@ -13,6 +11,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
+from tests.contracts.rows import AT, EMAIL, GAID, HANAKO, IDFA, MEMBER, PHONE, item, partner, rows
+from tests.golden.connectors.make import golden
 from todoke.schemas.errors import Misconfigured, Rejected, Retry, Split, TodokeError
 from todoke.schemas.identity import Identifier
 from todoke.schemas.receipts import RESTRICTIVE, Evidence
@@ -20,55 +20,20 @@ from todoke.sinks.base import Connector, HttpResponse, Item, Outcome
 from todoke.sinks.connectors import CONNECTORS, build, check, hosts
 from todoke.sinks.emulators import EMULATORS, emulating
 from todoke.sinks.emulators.server import TRANSPORT_FAULTS
+from todoke.sinks.exchange import Exchange
 from todoke.sinks.sender import Sender
 from todoke.sinks.settings import authority
 
 ROOT = Path(__file__).parents[2]
-made = SimpleNamespace(**runpy.run_path(str(ROOT / "tests/golden/connectors/make.py")))
-GOLDEN = [(name, path, content) for name in CONNECTORS for path, content in made.golden(name).items()]
+ROWS = rows()
+GOLDEN = [(name, path, content) for name in CONNECTORS for path, content in golden(name).items()]
 
 PEOPLE = ("taro.yamada", "1234", "hanako", "M-0001", "6d92078a", "cdda802e")
-KEYS = ("MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw", "EAAB-token-of-nobody", "app-secret-of-nobody")
-
-OPTIONS: dict[str, dict[str, str]] = {"webhook": {"receipts": "true"}, "meta": {"app_secret": "app-secret-of-nobody"}}
-EXTRA: dict[str, dict[str, Any]] = {"webhook": {"receipts": True}, "meta": {}}
-TOKEN = {"webhook": "signing_secret", "meta": "access_token"}
-
-# The error (code, wait in seconds, perhaps applied) or the outcomes (grade, reason) that each fault must lead to.
-WAY: dict[str, TodokeError] = {
-    "timeout": Retry("timeout", perhaps=True),
-    "drop-after-apply": Retry("connection-lost", perhaps=True),
-    "dead": Retry("connection-lost", perhaps=True),
-}
-FAULTS: dict[str, dict[str, TodokeError | list[tuple[Evidence, str]]]] = {
-    "webhook": {
-        **WAY,
-        "slow": [(Evidence.processed, "")],
-        "429": Retry("http-429", perhaps=False),
-        "429-retry-after": Retry("http-429", 90.0, perhaps=False),
-        "500": Retry("http-500"),
-        "auth": Rejected("http-401"),
-        "gone": Rejected("endpoint-gone"),
-        "invalid-rows": Rejected("http-422"),
-        "bad-receipt": [(Evidence.accepted, "")],
-    },
-    "meta": {
-        **WAY,
-        "slow": [(Evidence.accepted, "")],
-        "429": Retry("throttled", perhaps=False),
-        "429-retry-after": Retry("throttled", 120.0, perhaps=False),
-        "500": Retry("meta-2"),
-        "auth": Retry("auth", 900.0, perhaps=False),
-        "flagged": Rejected("audience-flagged"),
-        "gone": Rejected("meta-100-33"),
-        "invalid-rows": [(Evidence.none, "invalid-entry")],
-        "partial": Retry("fewer-received"),
-    },
-}
+KEYS = tuple(key for row in ROWS.values() for key in row.key)
 
 
 def connector(name: str, **changed: Any) -> Connector:
-    return build(made.partner(name, **changed), made.SECRETS[name])
+    return build(partner(name, **changed), ROWS[name].secrets)
 
 
 def now() -> int:
@@ -84,9 +49,7 @@ def identifiers() -> st.SearchStrategy[tuple[Identifier, ...]]:
 
 def items() -> st.SearchStrategy[list[Item]]:
     verbs = st.sampled_from(["grant", "withdraw", "suspend", "delete"])
-    one = st.builds(
-        lambda verb, given, number: made.item(verb, *given, number=number), verbs, identifiers(), st.just(0)
-    )
+    one = st.builds(lambda verb, given, number: item(verb, *given, number=number), verbs, identifiers(), st.just(0))
     return st.lists(one, min_size=1, max_size=6).map(
         lambda many: [
             replace(each, request_id=f"r{index}", obligation_id=f"o{index}") for index, each in enumerate(many)
@@ -102,10 +65,10 @@ def name(request: pytest.FixtureRequest) -> str:
 @pytest.fixture
 async def vendor(name: str) -> AsyncIterator[tuple[str, Connector, Sender]]:
     """The connector of a row, its emulator, and the real sender between them."""
-    token = made.SECRETS[name][TOKEN[name]].reveal()
-    async with emulating(name, token, now, options=OPTIONS[name]) as address:
-        shown = address + "/hook" if name == "webhook" else address
-        built = connector(name, **EXTRA[name], **{made.ADDRESS[name]: shown})
+    token = ROWS[name].secrets[ROWS[name].secret].reveal()
+    async with emulating(name, token, now, options=ROWS[name].options) as address:
+        own = {key: address + path for key, path in ROWS[name].addresses.items()}
+        built = connector(name, **ROWS[name].extra, **own)
         async with Sender([authority(address)]) as sender:
             yield address, built, sender
 
@@ -119,8 +82,7 @@ async def control(address: str, path: str, faults: Any = None) -> Any:
 
 
 async def call(built: Connector, sender: Sender, asked: Sequence[Item]) -> Sequence[Outcome]:
-    answer = await sender.send(built.request(asked, now()), 0.4)
-    return built.verdict(asked, answer)
+    return await Exchange(built, sender, 0.4).call(asked, now)
 
 
 def test_every_module_has_its_row_its_golden_folder_its_emulator_and_its_page() -> None:
@@ -134,10 +96,9 @@ def test_every_module_has_its_row_its_golden_folder_its_emulator_and_its_page() 
         for each in CONNECTORS
         for what, there in {
             "module": each in modules,
-            "golden folder: add a case in tests/golden/connectors/make.py and run it": each in made.CASES,
+            "module in tests/contracts/rows": each in ROWS,
             "row in sinks/emulators/__init__.py": each in EMULATORS,
             "page in docs/partners": (ROOT / f"docs/partners/{each}.md").is_file(),
-            "row of expected faults in this file": each in FAULTS,
         }.items()
         if not there
     ]
@@ -158,21 +119,21 @@ def test_a_request_is_the_golden_one(name: str, path: Path, content: str) -> Non
 
 
 def test_no_golden_file_is_left_over(name: str) -> None:
-    assert set((ROOT / "tests/golden/connectors" / name).iterdir()) == set(made.golden(name))
+    assert set((ROOT / "tests/golden/connectors" / name).iterdir()) == set(golden(name))
 
 
 def test_a_sound_entry_has_no_problem_and_its_host_is_allowed(name: str) -> None:
-    partner = made.partner(name)
+    entry = partner(name)
 
-    assert check(partner) == []
-    url = build(partner, made.SECRETS[name]).request([made.item()], made.AT).url
-    assert authority(url) in hosts([partner])
+    assert check(entry) == []
+    url = build(entry, ROWS[name].secrets).request([item()], AT).url
+    assert authority(url) in hosts([entry])
 
 
 def test_every_problem_of_an_entry_is_named_with_its_fix(name: str) -> None:
-    settings_key = made.ADDRESS[name]
+    settings_key = next(iter(ROWS[name].addresses))
     broken = replace(
-        made.partner(name, **{settings_key: "http://elsewhere.example/x"}, adress="x"),
+        partner(name, **{settings_key: "http://elsewhere.example/x"}, adress="x"),
         secrets={next(iter(CONNECTORS[name].secrets)): "hunter2", "tokn": "env:T"},
         identifiers=(),
         done="confirmed",
@@ -185,21 +146,21 @@ def test_every_problem_of_an_entry_is_named_with_its_fix(name: str) -> None:
     assert "give env:NAME or file:PATH instead" in found
     assert "hunter2" not in found
     assert "identifiers:" in found
-    without_typo = replace(broken, settings={**made.SETTINGS[name], settings_key: "http://elsewhere.example/x"})
+    without_typo = replace(broken, settings={**ROWS[name].settings, settings_key: "http://elsewhere.example/x"})
     assert "done: confirmed is more than this interface gives evidence of" in "\n".join(check(without_typo))
     assert "use https" in "\n".join(check(without_typo))
     with pytest.raises(Misconfigured, match=f"partner a-{name}: "):
-        build(broken, made.SECRETS[name])
+        build(broken, ROWS[name].secrets)
 
 
 def test_a_missing_setting_or_secret_and_a_verb_that_cannot_be_asked_are_problems(name: str) -> None:
-    partner = made.partner(name)
+    entry = partner(name)
     maker = CONNECTORS[name]
 
-    assert "settings" in "\n".join(check(replace(partner, settings={})))
-    assert "missing; give env:NAME or file:PATH" in "\n".join(check(replace(partner, secrets={})))
+    assert "settings" in "\n".join(check(replace(entry, settings={})))
+    assert "missing; give env:NAME or file:PATH" in "\n".join(check(replace(entry, secrets={})))
     only_delete = maker._replace(effects={"delete": "gone"})
-    assert [each.split(":")[0] for each in only_delete.check(partner)] == [
+    assert [each.split(":")[0] for each in only_delete.check(entry)] == [
         "deadline_hours.grant",
         "deadline_hours.suspend",
         "deadline_hours.withdraw",
@@ -207,11 +168,11 @@ def test_a_missing_setting_or_secret_and_a_verb_that_cannot_be_asked_are_problem
 
 
 def test_an_unknown_connector_is_a_problem_with_a_guess() -> None:
-    partner = replace(made.partner("meta"), connector="mata")
+    entry = replace(partner("meta"), connector="mata")
 
-    assert check(partner) == ["connector: no connector is called mata; did you mean meta?"]
+    assert check(entry) == ["connector: no connector is called mata; did you mean meta?"]
     with pytest.raises(Misconfigured, match="did you mean meta"):
-        build(partner, {})
+        build(entry, {})
 
 
 def test_every_restriction_can_be_asked_and_none_ends_like_a_grant(name: str) -> None:
@@ -233,11 +194,11 @@ def test_any_items_make_sound_calls_group_by_group(name: str, many: list[Item]) 
     for members in groups.values():
         assert all(built.weight(each) >= 1 for each in members)
         try:
-            request = built.request(members, made.AT)
+            request = built.request(members, AT)
         except Rejected:
             assert len(members) == 1  # nobody else is refused along with it
             continue
-        assert request == built.request(members, made.AT)
+        assert request == built.request(members, AT)
         assert len({built.effects[each.verb] for each in members}) == 1
         shown = request.url + "".join(value for key, value in request.headers.items() if key != "authorization")
         assert not any(
@@ -250,11 +211,11 @@ def test_any_items_make_sound_calls_group_by_group(name: str, many: list[Item]) 
 
 def test_a_repr_shows_no_person_and_no_secret(name: str) -> None:
     built = connector(name)
-    asked = [made.item("withdraw", made.EMAIL, made.PHONE, made.IDFA, made.GAID, made.MEMBER)]
-    request = built.request(asked, made.AT)
+    asked = [item("withdraw", EMAIL, PHONE, IDFA, GAID, MEMBER)]
+    request = built.request(asked, AT)
     answer = HttpResponse(status=200, headers={"x": "taro.yamada"}, body=request.body)
 
-    shown = "".join(f"{each!r}{each}" for each in (asked, request, answer, built, made.SECRETS[name]))
+    shown = "".join(f"{each!r}{each}" for each in (asked, request, answer, built, ROWS[name].secrets))
 
     assert [each for each in (*PEOPLE, *KEYS) if each.lower() in shown.lower()] == []
 
@@ -265,7 +226,7 @@ def test_no_failure_counts_as_success_and_none_quotes_the_answer(name: str, stat
     answer = HttpResponse(status=status, headers={}, body=body)
 
     with pytest.raises((Retry, Rejected)) as raised:
-        connector(name).verdict([made.item()], answer)
+        connector(name).verdict([item()], answer)
 
     assert "taro" not in repr(raised.value)
     if isinstance(raised.value, Retry):
@@ -277,18 +238,19 @@ def test_no_failure_counts_as_success_and_none_quotes_the_answer(name: str, stat
 def test_every_fault_of_the_emulator_has_its_expectation(name: str) -> None:
     faults = EMULATORS[name].make.faults  # type: ignore[attr-defined]  # the makers are the classes
 
-    assert set(FAULTS[name]) == {*TRANSPORT_FAULTS, *faults}
+    assert set(ROWS[name].faults) == {*TRANSPORT_FAULTS, *faults}
 
 
-@pytest.mark.parametrize(("name", "kind"), [(name, kind) for name in CONNECTORS for kind in FAULTS[name]])
+@pytest.mark.parametrize(("name", "kind"), [(name, kind) for name in CONNECTORS for kind in ROWS[name].faults])
 async def test_a_fault_ends_as_it_must_and_the_next_call_applies_once(
     name: str, kind: str, vendor: tuple[str, Connector, Sender]
 ) -> None:
     address, built, sender = vendor
-    asked = [made.item("withdraw", made.EMAIL, at=now())]
+    row = ROWS[name]
+    asked = [item(row.verb, row.asked, at=now())]
     delay = 0.05 if kind == "slow" else 5
     await control(address, "faults", {"kind": kind, "times": 1, "after_s": 90, "delay_s": delay})
-    expected = FAULTS[name][kind]
+    expected = ROWS[name].faults[kind]
 
     if isinstance(expected, list):
         outcomes = await call(built, sender, asked)
@@ -300,9 +262,9 @@ async def test_a_fault_ends_as_it_must_and_the_next_call_applies_once(
 
     [outcome] = await call(built, sender, asked)
     assert outcome.grade == built.reaches
-    state = await control(address, "state?identifier=" + made.EMAIL_HASH)
-    [last] = state["last"][made.EMAIL_HASH].values()
-    assert last["op"] in {"withdrawn", "remove"}
+    state = await control(address, f"state?identifier={row.held}")
+    [last] = state["last"][row.held].values()
+    assert last["op"] in row.applied
     counts = await control(address, "calls")
     assert (counts["total"], counts[f"fault:{kind}"]) == (2, 1)
 
@@ -315,7 +277,7 @@ async def test_a_lasting_fault_strikes_by_its_seed(vendor: tuple[str, Connector,
         struck = []
         for number in range(12):
             try:
-                await call(built, sender, [made.item(number=number, at=now())])
+                await call(built, sender, [item(number=number, at=now())])
             except Retry:
                 struck.append(number)
         runs.append(struck)
@@ -325,10 +287,10 @@ async def test_a_lasting_fault_strikes_by_its_seed(vendor: tuple[str, Connector,
 
 
 async def test_a_batch_with_a_bad_row_is_split_and_a_single_one_is_judged() -> None:
-    token = made.SECRETS["meta"]["access_token"].reveal()
+    token = ROWS["meta"].secrets["access_token"].reveal()
     async with emulating("meta", token, now) as address, Sender([authority(address)]) as sender:
         built = connector("meta", base_url=address)
-        two = [made.item(), made.item("withdraw", made.HANAKO, number=2)]
+        two = [item(), item("withdraw", HANAKO, number=2)]
         await control(address, "faults", {"kind": "invalid-rows"})
 
         with pytest.raises(Split, match="invalid-entry"):

@@ -183,8 +183,9 @@ async def test_a_process_that_was_stopped_before_a_permissive_call_changes_nothi
 ) -> None:
     first = desk_of(town)
     quick(first)
-    stopped = Stopped(first.place.sender, guarded=guarded)
-    first.place = replace(first.place, sender=stopped)
+    exchange = first.place.exchange
+    stopped = Stopped(exchange.sender, guarded=guarded)
+    exchange.sender = stopped
     await town.publish("consent-changes", grant("taro", PURPOSE))
     assert await town.until(stopped.reached.is_set)
     await town.start_dispatcher(KURA)
