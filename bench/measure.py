@@ -1,6 +1,9 @@
 """The two measurements: how many events a second, and how long from an event's intended time to its directives."""
 
 import math
+import os
+import subprocess
+import sys
 import time
 from collections.abc import Sequence
 from itertools import islice
@@ -10,7 +13,7 @@ from msgspec import Struct
 from .ground import Ground
 from .judge import Judge
 from .load import Load
-from .systems import Running, System
+from .systems import ROOT, Running, System
 
 PROBE_S = 180.0
 GRACE_S = 5.0
@@ -88,6 +91,13 @@ def latency(
         found.append(Latency(1000 * quantile(waits, 0.5), 1000 * quantile(waits, 0.99), late))
     ground.skip(system)
     return found
+
+
+def alone(environ: dict[str, str], people: int, events: int) -> float:
+    """Events a second of the rules by themselves: see `bench.alone`."""
+    command = [sys.executable, "-m", "bench.alone", str(people), str(events)]
+    env = {**os.environ, **environ}
+    return float(subprocess.run(command, cwd=ROOT, env=env, check=True, capture_output=True, text=True).stdout)
 
 
 def _quiet(judge: Judge) -> None:

@@ -32,6 +32,7 @@ class Report(Struct, frozen=True):
 
     rated: dict[str, list[Rate]]
     waited: dict[tuple[str, int], list[Latency]]
+    alone: list[float]
     people: int
     events: int
     rounds: int
@@ -69,6 +70,8 @@ def _tables(made: Report) -> list[tuple[str, list[str], list[list[str]]]]:
                 ratio = f"{_median(pairs)} ({min(pairs):.2f} to {max(pairs):.2f})"
             cpu = statistics.median(each.cpu_per_thousand for each in rates)
             rows.append([titles[name], _spread([each.events_s for each in rates], "{:,.0f}"), f"{cpu:.3f}", ratio])
+        if made.alone:
+            rows.append(["The rules alone: no Kafka, no store", _spread(made.alone, "{:,.0f}"), "", ""])
         header = ["", "events/s, median (min to max)", "CPU s per 1,000", "Todoke is faster by, median (min to max)"]
         found.append(("Throughput", header, rows))
     if made.waited:

@@ -45,6 +45,9 @@ from .view import View, connect
 
 KEEPER_BATCH = 5000
 """In messages: the more copies of one key come together, the fewer are joined with the view one by one."""
+KEEPER_BYTES = 65_536
+"""The broker gathers so many for the keeper, or for a tenth of a second: nobody waits for what the view holds already, and
+small batches would cost the worker as much as its own work."""
 
 
 class Parts(Struct, frozen=True):
@@ -192,11 +195,11 @@ def keeper_runner(made: Parts) -> Runner:
     pulse = Pulse(made.tools, keeper, made.settings.worker.pulse_ms)
     runner = Runner(
         "keeper",
-        _consumer(made, "keeper"),
+        _consumer(made, "keeper") | {"fetch.min.bytes": KEEPER_BYTES},
         [made.topic(name) for name in KEPT],
         keeper,
         KEEPER_BATCH,
-        Hooks(pulse.idle, keeper.moved, keeper.assign, keeper.ends, keeper.gather),
+        Hooks(pulse.idle, keeper.moved, keeper.assign, keeper.ends),
     )
     keeper.rewind = runner.rewind
     return runner

@@ -25,7 +25,6 @@ from .view import Cell
 log = logging.getLogger(__name__)
 MARGIN = 10_000
 LOOK_MS = 1_000
-GATHER_S = 0.1
 BROKER_S = 5
 Place = tuple[str, int]
 Rewind = Callable[[Consumer, list[TopicPartition]], None]
@@ -116,10 +115,6 @@ class Keeper:
             self.position[place] = max(self.position.get(place, 0), offset)
             self._repair(place)
         self._advance(found)
-
-    def gather(self) -> float:
-        """How long (s) to let messages gather: nobody waits for a view that is whole, and everybody for another."""
-        return GATHER_S if all(shard.life == self.life for shard in self.shards.values()) else 0.0
 
     def __call__(self, messages: Sequence[Message]) -> None:
         """Join one batch into the view; note what the topic lacks; move the shards."""

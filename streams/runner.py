@@ -54,14 +54,13 @@ class Hooks(Struct, frozen=True):
 
     `idle`: there was nothing to read. `moved`: the partitions held after a rebalance. `assign` chooses where new
     partitions start, in place of the group's offsets. `ends`: the partitions that have been worked off to their end, and
-    that offset. `gather` says for how long (s) to let messages gather after the first: many at once cost far less.
+    that offset.
     """
 
     idle: Callable[[], None] | None = None
     moved: Rebalance | None = None
     assign: Assign | None = None
     ends: Ends | None = None
-    gather: Callable[[], float] | None = None
 
 
 class Runner:
@@ -138,8 +137,6 @@ class Runner:
         first = consumer.poll(POLL_S)
         self.progress_at = time.monotonic()
         if first is not None:
-            if self.hooks.gather:
-                self._stopping.wait(self.hooks.gather())
             # poll first, then drain what is there: consume(n, timeout) would wait its whole time for a full batch
             self._work(consumer, [each for each in [first, *consumer.consume(self.batch - 1, 0)] if self._usable(each)])
         elif self._left:
