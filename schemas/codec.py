@@ -51,8 +51,8 @@ TRAVELLERS: tuple[type[Struct], ...] = (
 
 RECORDS: dict[str, type[Struct]] = {each.__name__: each for each in TRAVELLERS}
 
-LATELY = 16_384
-"""How many values are remembered with their bytes: more than a batch makes, of a few hundred bytes each."""
+LATELY = 8192
+"""How many values are remembered with their bytes: more than one batch keeps."""
 HEADER = Layout(">BI")
 MAGIC = 0
 UNREADABLE = (EOFError, LookupError, ValueError, TypeError, ArithmeticError, SchemaResolutionError)
@@ -122,7 +122,7 @@ class Codec:
     def encode(self, value: Struct) -> bytes:
         """The message. Raises `Refused` where Avro can't hold the value, as a whole number of more than 64 bits."""
         known = self._lately.get(id(value))
-        if known is not None and known[0] is value:  # for the view and then for its topic
+        if known is not None and known[0] is value:  # of the view, for its topic
             return known[1]
         header, schema = self._ours[type(value)]
         out = BytesIO()
@@ -132,21 +132,20 @@ class Codec:
         except (OverflowError, ValueError, TypeError):
             pass
         else:
-            made = out.getvalue()
-            self._keep(value, made)
-            return made
+            return out.getvalue()
         fix = "Keep whole numbers within 64 bits and text within Unicode, each of the type that its field has."
         raise Refused("undecodable", "value", fix)
 
     def remember(self, value: Struct, data: bytes) -> None:
-        """Note that `value` was decoded from `data`: if it is the schema written with now, it need not be encoded again."""
+        """Note that `value` reads `data`: if that is by the schema written with now, it need not be encoded again."""
         if data.startswith(self._ours[type(value)][0]):
-            self._keep(value, data)
+            if len(self._lately) >= LATELY:
+                self._lately.clear()
+            self._lately[id(value)] = (value, data)  # the value itself is kept, so that no other takes its id
 
-    def _keep(self, value: Struct, data: bytes) -> None:
-        if len(self._lately) >= LATELY:
-            self._lately.clear()
-        self._lately[id(value)] = (value, data)  # the value itself is kept, so that no other takes its id
+    def forget(self) -> None:
+        """Let go of what was remembered: a batch is done."""
+        self._lately.clear()
 
     def decode(self, data: bytes, *expected: type[T]) -> T:
         """The value, which is of one of the types expected; of any that travels when none is named.

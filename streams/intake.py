@@ -90,6 +90,7 @@ class Intake:
             # what was merged may be lost with the view, and be produced too late for the keeper to have brought it back
             raise NotCurrent("view: it was lost, or its keepers changed, while a batch was under way: again")
         self.sent.note(owed)
+        tools.codec.forget()
         tools.metrics.batch("intake", len(messages))
         tools.metrics.outcomes(outcomes)
         tools.metrics.set("todoke_schema_waiting_messages", len(left))

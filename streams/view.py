@@ -90,10 +90,15 @@ class Cells(Generic[Value]):
                     swaps.append((cell, raw or b"", after))
                 elif before is not None:
                     written[cell] = before
-            won = self.view.swap([(cell, raw, self.view.codec.encode(after)) for cell, raw, after in swaps])
+            won = self.view.swap([(cell, raw, self._encode(after)) for cell, raw, after in swaps])
             written |= {cell: after for (cell, _, after), mine in zip(swaps, won, strict=True) if mine}
             waiting = [cell for (cell, _, _), mine in zip(swaps, won, strict=True) if not mine]
         return written
+
+    def _encode(self, value: Value) -> bytes:
+        made = self.view.codec.encode(value)
+        self.view.codec.remember(value, made)
+        return made
 
     def _decode(self, raw: bytes | None) -> Value | None:
         if raw is None:

@@ -31,6 +31,7 @@ from tests.rules import (
     with_identifiers,
     written,
 )
+from todoke.processors.instants import turn
 from todoke.processors.plan import Demand, identify
 from todoke.processors.reconcile import Call, Known, Recipient, Work, accepted, reconcile
 from todoke.schemas.events import Event
@@ -273,17 +274,15 @@ def test_what_nobody_made_an_obligation_of_is_made_before_anything_is_sent() -> 
     assert (work.calls, work.superseded, work.wait) == ((), (), "obligation")
 
 
-@pytest.mark.xfail(reason="a wake-up of a subject at which nothing stands looks at no demand", strict=True)
-def test_what_time_alone_demands_is_made_though_nothing_else_stands() -> None:
+def test_what_time_alone_demands_is_left_to_the_review_where_nothing_stands() -> None:
     record = with_identifiers(written(grant("a", "research", expires_at=NOW + 50)), "x")
     ended = [
         settle(each, receipt(each, "ended", NOW + 1, grade=Evidence.processed))
         for each in owed(record, RULES, at=NOW).values()
     ]
 
-    work = look(Known(record, tuple(ended), {}), at=NOW + 50)
-
-    assert [each.verb for each in work.create] == ["withdraw"]
+    assert look(Known(record, tuple(ended), {}), at=NOW + 50) == Work()
+    assert turn(record, RULES.policy, NOW) == NOW + 50  # when the review, which makes it, looks
 
 
 def test_what_has_a_newer_one_in_its_place_is_superseded_by_name() -> None:
