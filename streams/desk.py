@@ -30,6 +30,7 @@ from .kept import letter
 from .knowing import freed_by, known_of
 from .notes import Ending, Notes, Try
 from .outbox import Letter
+from .said import Said
 from .tools import Tools
 from .view import join_with
 
@@ -62,6 +63,7 @@ class Desk:
         self.partner = place.recipient.partner
         self.tools = tools
         self.due = due
+        self.said = Said(tools)
         self.notes = Notes(place.recipient, tools.view, tools.codec, tools.keyring, tools.topic)
         self.lanes: tuple[Lane, ...] = ()
         self.woken = asyncio.Event()
@@ -177,7 +179,8 @@ class Desk:
         seen_at = tools.marks.oldest()  # before the records: whatever it speaks of is in them
         looks = []
         for entry, known in zip(entries, known_of(tools.view, [each.subject_ref for each in entries]), strict=True):
-            work = reconcile(known, self.place.recipient, tools.rules, at)
+            seen = replace(known, obligations=self.said.over(known.obligations))
+            work = reconcile(seen, self.place.recipient, tools.rules, at)
             if at + STARTS_WITHIN_MS > seen_at + tools.permission_bound_ms:
                 work = without_permissions(work, "intake")
             for reason in {work.wait, "rival" if work.look_at else ""} & HELD:
@@ -201,7 +204,7 @@ class Desk:
             ]
             if work.create:
                 letters += self._create(look)
-        self.tools.outbox.send(letters)
+        self.said.send(letters)
 
     def _create(self, look: Look) -> list[Letter]:
         tools, at, ref = self.tools, self.tools.now(), look.entry.subject_ref
@@ -230,7 +233,7 @@ class Desk:
         letters = self.notes.begun(begun, self.tools.random)
         # whoever shares an identifier, and said stop just then, looks again though we die in the midst of the call
         letters += _freed(self.tools, (each.call for each in begun))
-        self.tools.outbox.send(letters)
+        self.said.send(letters)
         return tries
 
     async def _turn(self, batch: Sequence[Opened], tries: Sequence[Try]) -> list[Ended]:
@@ -339,7 +342,7 @@ class Desk:
         late = [each for each in ended if each.ending.ended_at > each.tried.ends_by]
         self._hasten(late)
         letters, overtaken = self.notes.ended([(each.tried, each.ending) for each in ended], self.tools.random)
-        self.tools.outbox.send(letters)
+        self.said.send(letters)
         letters = _freed(self.tools, (each.opened.call for each in ended))
         # after a permission the record is read again, and after whatever a rival may have followed
         self._hasten(each for each in ended if not each.opened.call.obligation.restrictive)
@@ -365,7 +368,7 @@ class Desk:
             if each.final or each.retry or self._failed(each):
                 letters += self.notes.given_up(owed, reason, at)
                 self.tools.metrics.count("todoke_letters_total", "delivery", reason)
-        self.tools.outbox.send(letters)
+        self.said.send(letters)
         return again
 
     def _hasten(self, ended: Iterable[Ended]) -> None:

@@ -1,9 +1,11 @@
 """Law 3: one obligation per recipient concerned, each in exactly one state, computed again from topics at any time."""
 
+import asyncio
 import os
 import signal
 import sys
 import uuid
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -16,6 +18,7 @@ from todoke.processors.keys import subject_ref
 from todoke.schemas.errors import Unopened
 from todoke.schemas.identity import Identifier
 from todoke.schemas.obligations import ENDED, Obligation
+from todoke.schemas.receipts import Receipt
 from todoke.schemas.record import SubjectRecord
 from todoke.streams import people
 from todoke.streams.embedded import process
@@ -219,3 +222,30 @@ async def test_an_obligation_that_the_keeper_brings_to_the_view_is_looked_at(tow
         return states[lost.obligation_id] == "superseded"
 
     assert await town.until(superseded)
+
+
+async def test_a_desk_that_looks_again_before_a_worker_has_settled_says_nothing_twice(town: Town) -> None:
+    (runners,) = town.workers
+    (settling,) = [each for each in runners if each.name == "settling"]
+    await asyncio.to_thread(settling.stop)
+    owed = subject_ref(town.made.tools.keyring, "taro")
+
+    def said() -> list[Receipt]:
+        codec = town.made.tools.codec
+        found = [codec.decode(each.value() or b"", Receipt) for each in town.reader().read("receipts")]
+        return [each for each in found if each.subject_ref == owed and each.partner == "meta"]
+
+    for number in range(6):  # each opens an obligation that takes the place of the one before
+        await town.publish("consent-changes", withdraw("taro", at=number, identifiers=(email("taro"),)))
+        fresh = {each.obligation_id for each in said() if each.kind in {"ended", "settled"}}
+        assert await town.until(
+            lambda fresh=fresh: bool(  # type: ignore[misc]
+                {each.obligation_id for each in said() if each.kind in {"ended", "settled"}} - fresh
+            )
+        )
+    twice = [name for name, count in Counter((each.obligation_id, each.kind) for each in said()).items() if count > 1]
+    town.start_worker()
+    found = await town.settled()
+
+    assert twice == []
+    assert found.exact
