@@ -64,7 +64,10 @@ class Answer(NamedTuple):
 
 
 class Emulator(Protocol):
-    """One vendor. `answer` applies a call unless `fault` says otherwise; all of it in one go, without awaiting."""
+    """One vendor. `answer` applies a call unless `fault` says otherwise; all of it in one go, without awaiting.
+
+    One that gives tokens names the path in `token_path`: calls to it are counted apart, as `tokens`.
+    """
 
     @property
     def faults(self) -> tuple[str, ...]:
@@ -136,10 +139,12 @@ class Faults:
         self._set = [(fault, Random(fault.seed)) for fault in faults]  # noqa: S311  # a dice, not a key
         self._left = [fault.times for fault in faults]
 
-    def strike(self) -> Fault | None:
-        """The fault of the next call."""
+    def strike(self, *, token: bool = False) -> Fault | None:
+        """The fault of the next call, or of the next one for a `token`, which only faults called `token-…` strike."""
         struck: Fault | None = None
         for index, (fault, random) in enumerate(self._set):
+            if fault.kind.startswith("token-") is not token:
+                continue
             hit = random.random() < fault.rate  # drawn at every call, so that one fault does not shift another
             left = self._left[index]
             if struck is None and hit and left != 0:
@@ -194,8 +199,9 @@ class Server:
         return web.json_response({"faults": len(faults)})
 
     async def _answer(self, request: web.Request) -> web.Response:
-        self._calls["total"] += 1
-        fault = self._faults.strike()
+        token = request.path == getattr(self._emulator, "token_path", None)
+        self._calls["tokens" if token else "total"] += 1
+        fault = self._faults.strike(token=token)
         if fault:
             self._calls[f"fault:{fault.kind}"] += 1
         match fault.kind if fault else "":
