@@ -4,6 +4,7 @@ Sources: RFC 6749 (2.3.1, 4.4, 5.1, 5.2, 6), RFC 6750, RFC 7515, RFC 7523 (2.1, 
 Server Applications" for the service account's key file and claims.
 """
 
+from abc import ABC, abstractmethod
 from base64 import b64encode, urlsafe_b64encode
 from collections.abc import Mapping
 from urllib.parse import quote_plus, urlencode
@@ -44,7 +45,7 @@ CODES = frozenset(
 JWT_BEARER = "urn:ietf:params:oauth:grant-type:jwt-bearer"
 
 
-class Grant:
+class Grant(ABC):
     """What the three share: a form to the token endpoint, and how its answer is read."""
 
     def __init__(self, token_url: str, scope: str = "") -> None:
@@ -59,9 +60,9 @@ class Grant:
             method="POST", url=self._token_url, headers={**headers, **self.headers()}, body=urlencode(form).encode()
         )
 
+    @abstractmethod
     def form(self, at: int) -> Mapping[str, str]:
         """The parameters; an empty one is left out."""
-        raise NotImplementedError
 
     def headers(self) -> Mapping[str, str]:
         """What stands in headers besides."""

@@ -1,11 +1,14 @@
 """What every connector must do, run over the table: a new row is tested before its author writes a test."""
 
+import re
 import time
+import tomllib
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import aiohttp
+import msgspec
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -15,6 +18,7 @@ from tests.contracts.rows import AT, EMAIL, GAID, HANAKO, IDFA, MEMBER, PHONE, i
 from tests.golden.connectors.make import golden
 from todoke.schemas.errors import Misconfigured, Rejected, Retry, Split, TodokeError
 from todoke.schemas.identity import Identifier
+from todoke.schemas.partners import Partner
 from todoke.schemas.receipts import RESTRICTIVE, Evidence
 from todoke.sinks.base import Connector, HttpResponse, Item, Outcome
 from todoke.sinks.connectors import CONNECTORS, build, check, hosts
@@ -128,6 +132,15 @@ def test_the_page_of_a_partner_names_every_setting_and_secret(name: str) -> None
     assert [each for each in sorted(wanted) if f"`{each}`" not in page] == []
 
 
+def test_the_example_of_a_page_is_a_sound_entry(name: str) -> None:
+    page = (ROOT / f"docs/partners/{name}.md").read_text(encoding="utf-8")
+    for block in re.findall(r"```toml\n(.*?)```", page, re.DOTALL):
+        [entry] = tomllib.loads(block)["partner"]
+        entry["accounts"] = entry.pop("account")
+
+        assert check(msgspec.convert(entry, Partner)) == []
+
+
 @pytest.mark.parametrize(("name", "path", "content"), GOLDEN, ids=[f"{name}/{path.stem}" for name, path, _ in GOLDEN])
 def test_a_request_is_the_golden_one(name: str, path: Path, content: str) -> None:
     assert path.read_text(encoding="utf-8") == content
@@ -187,7 +200,7 @@ def test_an_unknown_connector_is_a_problem_with_a_guess() -> None:
         build(entry, {})
 
 
-def test_every_restriction_of_the_row_can_be_asked_and_none_ends_like_a_grant(name: str) -> None:
+def test_every_restriction_can_be_asked_and_none_ends_like_a_grant(name: str) -> None:
     built = connector(name)
 
     assert RESTRICTIVE & set(built.effects) == set(ROWS[name].verbs)

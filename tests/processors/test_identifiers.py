@@ -10,6 +10,7 @@ from todoke.processors.identifiers import (
     digest,
     email,
     email_gmail,
+    email_google,
     phone_digits,
     phone_e164,
     phone_national,
@@ -107,6 +108,13 @@ def test_the_other_hashes_hold() -> None:
         "UA6HUEG/2oHE9nvGjw117JlihhUeG9x6/mXUjKiFDiQ="
     )
     assert email_gmail("taro.yamada+news@example.com") == "taro.yamada+news@example.com"
+    assert email_google("cloudy.sanfrancisco+shopping@gmail.com") == "cloudysanfrancisco@gmail.com"  # Google's own
+    assert email_google("user.name+NYC@Example.com") == "user.name+nyc@example.com"  # and this
+    assert digest(email_google(" Taro.Yamada+news@GoogleMail.com")) == (
+        "b533fe92542676c380cbd576e176282a1f8d38505e8e2b9b2115031f2da355a1"
+    )
+    with pytest.raises(Refused):
+        email_google("+news@gmail.com")
     assert digest(email(ADDRESS), "md5") == "e38d570fb835e18f80a5d8ae95a184dd"
     assert digest("abc", "sha1") == "a9993e364706816aba3e25717850c26c9cd0d89d"  # FIPS 180-4
     assert digest("", "md5", "base64") == "1B2M2Y8AsgTpgAmY7PhCfg=="  # RFC 1864
