@@ -351,7 +351,7 @@ def letters(reason: str, limit: int) -> None:
 def emulate(  # noqa: PLR0913  # one parameter an option: click's way
     name: str, token: str, host: str, port: int, journal: Path | None, *, fsync: bool, options: tuple[str, ...]
 ) -> None:
-    """Run the emulator of a vendor: meta, webhook."""
+    """Run the emulator of a vendor; an unknown NAME is answered with all of them."""
     place = Place(host=host, port=port, journal=journal, fsync=fsync)
     pairs = dict(each.partition("=")[::2] for each in options)
     run(name, token, build.clock, place=place, options=pairs, ready=click.echo)
