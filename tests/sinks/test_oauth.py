@@ -13,6 +13,8 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 
 from todoke.schemas.errors import Misconfigured, Retry
 from todoke.sinks.base import HttpRequest, HttpResponse
+from todoke.sinks.emulators.server import Call
+from todoke.sinks.emulators.tokens import Tokens
 from todoke.sinks.oauth import ClientCredentials, Grant, RefreshToken, ServiceAccount, compact
 from todoke.sinks.secrets import Secret
 
@@ -170,7 +172,24 @@ def test_an_unsound_key_file_is_named_and_not_shown(file: Secret) -> None:
         ServiceAccount(URL, file, "s", "partner p: secrets.file")
 
     assert "AAAA" not in str(raised.value)
-    assert raised.value.__cause__ is None
+    assert raised.value.__context__ is None or raised.value.__suppress_context__
+
+
+@pytest.mark.parametrize("name", ["client", "basic", "refresh", "account"])
+def test_the_emulated_endpoint_takes_each_grant_and_refuses_another_secret(name: str) -> None:
+    other = json.dumps({"client_email": "x", "private_key": PEM})
+    request = clients()[name].ask(AT)
+    call = Call(request.method, "/token", "", {**request.headers, "host": "auth.example"}, request.body)
+
+    given = [
+        Tokens(lambda: AT, secret=secret, refresh="1//refresh", account=account).answer(call, None)
+        for secret, account in (("s&cret", key_file().reveal()), ("other", other))
+    ]
+
+    assert [each.status for each in given] == [200, 400 if name == "account" else 401]
+    assert clients()[name].read(answer(given[0].body)).lasts_ms == 3_600_000
+    with pytest.raises(Retry, match=r"^token-invalid-(grant|client)$"):
+        clients()[name].read(answer(given[1].body, given[1].status))
 
 
 def test_no_secret_is_shown() -> None:

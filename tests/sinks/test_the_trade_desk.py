@@ -161,6 +161,7 @@ def test_a_line_that_failed_concerns_everybody_who_has_it_and_nobody_else(
         (failed(("1", SHOWN)), False, Retry("line-unknown")),
         (failed(("1", "Uid2Error")), False, Retry("line-uid2-error")),
         (failed(("1", "InvalidUserId"), ("1", "Unknown")), False, Retry("line-unknown")),
+        (failed(("1", "Unknown"), ("1", "InvalidUserId")), False, Retry("line-unknown")),
         (failed(("0", "InvalidUserId")), True, Split("failed-line")),
         (failed((None, "InvalidUserId")), True, Split("failed-line")),
         (failed(("7", "InvalidUserId")), True, Split("failed-line")),
