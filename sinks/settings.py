@@ -1,7 +1,7 @@
 """Settings of a connector: a frozen struct declared beside its code, read with errors that name key and fix."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from difflib import get_close_matches
 from ipaddress import ip_address
 from typing import Annotated, Any, TypeVar
@@ -11,6 +11,7 @@ import msgspec
 from msgspec import Meta, Struct
 
 from todoke.schemas.errors import Misconfigured
+from todoke.schemas.identity import IdentifierKind
 from todoke.schemas.partners import Partner
 
 from .secrets import ENVIRONMENT
@@ -68,6 +69,18 @@ def url_problems(name: str, url: str, *, insecure: bool) -> list[str]:
     if parts.username or parts.password or parts.fragment:
         found.append(f"settings.{name}: no user, password or fragment in an address; use secrets")
     return found
+
+
+def unsaid(partner: Partner, kinds: Collection[IdentifierKind], where: str) -> list[str]:
+    """Kinds that the entry accepts and its interface can't say: who has no other would be refused, not `unreachable`.
+
+    So for an interface that takes one kind of data at a time, each kind is a partner of its own.
+    """
+    return [
+        f"identifiers: {kind} can't be said with {where}; drop it, or make it a partner of its own"
+        for kind in partner.identifiers
+        if kind not in kinds
+    ]
 
 
 def authority(url: str) -> str:

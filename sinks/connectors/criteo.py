@@ -23,7 +23,7 @@ from todoke.sinks.http import LONGEST_WAIT_S, json_object, refuse, retry_after
 from todoke.sinks.maker import Maker
 from todoke.sinks.oauth import SOMEBODY_MUST_ACT_S, ClientCredentials
 from todoke.sinks.secrets import ENVIRONMENT, Secret
-from todoke.sinks.settings import Url, read, url_problems
+from todoke.sinks.settings import Url, read, unsaid, url_problems
 
 MOST_IDENTIFIERS = 50_000
 
@@ -35,18 +35,12 @@ _CODE = re.compile(r"[a-z][a-z0-9-]{0,63}")
 _VERSION = re.compile(r"\d{4}-\d{2}|preview")
 
 
-class Segment(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A contact list audience segment, and the type of identifiers that is sent to it: a call has one type."""
-
-    id: str
-    type: Type = "email"
-
-
 class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Settings of a Criteo partner."""
 
-    segments: Annotated[dict[str, Segment], Meta(description="The contact list segment of each account")]
+    segments: Annotated[dict[str, str], Meta(description="The id of the contact list segment of each account")]
     client_id: Annotated[str, Meta(description="The app's client id")]
+    identifier_type: Annotated[Type, Meta(description="What is sent: a call has one type of identifier")] = "email"
     email_form: Annotated[EmailForm, Meta(description="How addresses are sent; Criteo takes all four")] = "sha256"
     api_version: Annotated[str, Meta(description="Version in the path; a new one comes twice to four times a year")] = (
         "2026-01"
@@ -89,7 +83,7 @@ class CriteoSegments(Plain):
         named = self._all(items)
         attributes = {
             "operation": _operation(items),
-            "identifierType": segment.type,
+            "identifierType": self._config.identifier_type,
             "identifiers": named,
         }
         body = msgspec.json.encode({"data": {"type": "ContactlistAmendment", "attributes": attributes}})
@@ -138,13 +132,11 @@ class CriteoSegments(Plain):
 
     def _most(self, items: Sequence[Item]) -> int:
         """The most identifiers that the items can have, without computing one."""
-        segment = self._config.segments.get(items[0].account)
-        kinds = KINDS[segment.type] if segment else ACCEPTED_KINDS
+        kinds = KINDS[self._config.identifier_type]
         return sum(each.kind in kinds for item in items for each in item.identifiers)
 
     def _named(self, item: Item) -> list[str]:
-        segment = self._config.segments.get(item.account)
-        kinds = KINDS[segment.type] if segment else frozenset()
+        kinds = KINDS[self._config.identifier_type]
         own = [_form(each, self._config.email_form) for each in item.identifiers if each.kind in kinds]
         return [form for form in own if form]
 
@@ -187,11 +179,9 @@ def problems(config: Config, partner: Partner) -> list[str]:
     for name in sorted(set(config.segments) - accounts):
         found.append(f"settings.segments: {name} is no account of this partner; add the account or drop the segment")
     for name, segment in sorted(config.segments.items()):
-        if not re.fullmatch(r"\d{1,32}", segment.id) and not segment.id.startswith(ENVIRONMENT):
-            found.append(f"settings.segments.{name}.id: not the number of a segment; copy it from Criteo")
-        if not KINDS[segment.type].intersection(partner.identifiers):
-            wanted = ", ".join(sorted(KINDS[segment.type]))
-            found.append(f"settings.segments.{name}.type: {segment.type}; accept one of its kinds: {wanted}")
+        if not re.fullmatch(r"\d{1,32}", segment) and not segment.startswith(ENVIRONMENT):
+            found.append(f"settings.segments.{name}: not the number of a segment; copy it from Criteo")
+    found += unsaid(partner, KINDS[config.identifier_type], f"identifier_type = {config.identifier_type}")
     if not _VERSION.fullmatch(config.api_version) and not config.api_version.startswith(ENVIRONMENT):
         found.append("settings.api_version: not a version; write one as in 2026-01")
     if partner.limits.items > MOST_IDENTIFIERS:
@@ -199,8 +189,8 @@ def problems(config: Config, partner: Partner) -> list[str]:
     return found
 
 
-def _address(config: Config, segment: Segment) -> str:
-    base, segment_id = config.base_url.rstrip("/"), quote(segment.id, safe="")
+def _address(config: Config, segment: str) -> str:
+    base, segment_id = config.base_url.rstrip("/"), quote(segment, safe="")
     return f"{base}/{config.api_version}/marketing-solutions/audience-segments/{segment_id}/contact-list"
 
 

@@ -24,7 +24,7 @@ from todoke.sinks.http import json_object
 from todoke.sinks.maker import Maker
 from todoke.sinks.oauth import SOMEBODY_MUST_ACT_S, RefreshToken, ServiceAccount
 from todoke.sinks.secrets import ENVIRONMENT, Secret
-from todoke.sinks.settings import Url, read, url_problems
+from todoke.sinks.settings import Url, read, unsaid, url_problems
 
 MOST_MEMBERS = 10_000
 MOST_DESTINATIONS = 10
@@ -69,17 +69,13 @@ class Destination(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     login_type: str = "GOOGLE_ADS"
 
 
-class Audience(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The audiences that an account of the partner stands for, all of one kind of `data`."""
-
-    destinations: tuple[Destination, ...]
-    data: Data = "contact"
-
-
 class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Settings of a Data Manager partner."""
 
-    audiences: Annotated[dict[str, Audience], Meta(description="Data and destinations of each account")]
+    audiences: Annotated[dict[str, tuple[Destination, ...]], Meta(description="The destinations of each account")]
+    data: Annotated[Data, Meta(description="What the audiences hold: a call and an audience have one kind of data")] = (
+        "contact"
+    )
     client_id: Annotated[str, Meta(description="OAuth client, where a refresh token is used")] = ""
     quota_project: Annotated[str, Meta(description="Cloud project that is charged, if not the credentials' own")] = ""
     older_email_forms: Annotated[
@@ -125,30 +121,28 @@ class GoogleAudiences:
 
     def group(self, item: Item) -> str:
         """Account and effect. An item that has no member stands alone, so that its refusal touches nobody else."""
-        audience = self._config.audiences.get(item.account)
-        alone = "" if audience and self._members(item, audience.data) else f"|{item.request_id}"
+        alone = "" if self._members(item) else f"|{item.request_id}"
         return f"{item.account}|{EFFECTS[item.verb]}{alone}"
 
     def weight(self, item: Item) -> int:
         """No fewer than its members: what turns out to be unsound takes a place too."""
-        audience = self._config.audiences.get(item.account)
-        kinds = KINDS[audience.data] if audience else ACCEPTED_KINDS
+        kinds = KINDS[self._config.data]
         forms = 3 if self._config.older_email_forms else 1
         return max(sum(forms if each.kind == "email" else 1 for each in item.identifiers if each.kind in kinds), 1)
 
     def request(self, items: Sequence[Item], at: int) -> HttpRequest:  # noqa: ARG002  # nothing is signed by time
-        audience = self._config.audiences.get(items[0].account)
-        if audience is None:
+        destinations = self._config.audiences.get(items[0].account)
+        if destinations is None:
             raise Rejected("no-audience")
         found: dict[str, dict[str, Any]] = {}
         for item in items:
-            own = self._members(item, audience.data)
+            own = self._members(item)
             if not own:
                 raise Rejected("no-usable-identifier")
             found |= own
         members = list(found.values())
         present = EFFECTS[items[0].verb] == "present"
-        body = _body(audience.destinations, members)
+        body = _body(destinations, members)
         if present:
             body |= {"termsOfService": {"customerMatchTermsOfServiceStatus": "ACCEPTED"}}
             if self._config.dma_consent:
@@ -165,13 +159,13 @@ class GoogleAudiences:
         identity = (json_object(response) or {}).get("requestId")
         if not isinstance(identity, str) or not _REQUEST_ID.fullmatch(identity):
             raise Retry("unreadable-answer")
-        destinations = len(self._config.audiences[items[0].account].destinations)
+        destinations = len(self._config.audiences[items[0].account])
         return [Outcome(grade=Evidence.accepted, reference=f"{destinations}:{identity}") for _ in items]
 
-    def _members(self, item: Item, data: Data) -> dict[str, dict[str, Any]]:
+    def _members(self, item: Item) -> dict[str, dict[str, Any]]:
         """One member for each identifier, each once: a member of two might be found only by both."""
         older = self._config.older_email_forms and EFFECTS[item.verb] == "absent"
-        kinds = KINDS[data]
+        kinds = KINDS[self._config.data]
         named = [member for each in item.identifiers if each.kind in kinds for member in _named(each, older=older)]
         return {str(member): member for member in named}
 
@@ -217,15 +211,14 @@ class Statuses:
 
 
 class Validation:
-    """`validateOnly`: the removal of nobody from the first audience and those like it, judged and not done."""
+    """`validateOnly`: the removal of nobody from the first ten destinations, judged and not done."""
 
     def __init__(self, config: Config) -> None:
         self._config = config
 
     def ask(self, at: int) -> HttpRequest:  # noqa: ARG002  # nothing is signed by time
-        audiences = list(self._config.audiences.values())
-        alike = [each for audience in audiences if audience.data == audiences[0].data for each in audience.destinations]
-        body = _body(alike[:MOST_DESTINATIONS], [_NOBODY[audiences[0].data]])
+        destinations = [each for audience in self._config.audiences.values() for each in audience]
+        body = _body(destinations[:MOST_DESTINATIONS], [_NOBODY[self._config.data]])
         return _post(self._config, "remove", msgspec.json.encode(body | {"validateOnly": True}))
 
     def read(self, response: HttpResponse) -> None:
@@ -255,11 +248,12 @@ def problems(config: Config, partner: Partner) -> list[str]:
     found += _access_problems(config, partner)
     accounts = {account.name for account in partner.accounts}
     for name in sorted(accounts - set(config.audiences)):
-        found.append(f"settings.audiences: account {name} has none; give its data and destinations")
+        found.append(f"settings.audiences: account {name} has none; give its destinations")
     for name in sorted(set(config.audiences) - accounts):
         found.append(f"settings.audiences: {name} is no account of this partner; add the account or drop the audience")
     for name, audience in sorted(config.audiences.items()):
-        found += _audience_problems(f"settings.audiences.{name}", audience, partner)
+        found += _audience_problems(f"settings.audiences.{name}", audience)
+    found += unsaid(partner, KINDS[config.data], f"data = {config.data}")
     if partner.grants and not config.terms_accepted:
         found.append("settings.terms_accepted: false; accept the Customer Match terms, or take grants = false")
     if partner.limits.items > MOST_MEMBERS:
@@ -279,15 +273,12 @@ def _access_problems(config: Config, partner: Partner) -> list[str]:
     return found + ([] if config.client_id else ["settings.client_id: missing; a refresh token belongs to a client"])
 
 
-def _audience_problems(where: str, audience: Audience, partner: Partner) -> list[str]:
+def _audience_problems(where: str, audience: Sequence[Destination]) -> list[str]:
     found = []
-    if not 1 <= len(audience.destinations) <= MOST_DESTINATIONS:
-        found.append(f"{where}.destinations: {len(audience.destinations)}; give 1 to {MOST_DESTINATIONS}")
-    if not KINDS[audience.data].intersection(partner.identifiers):
-        wanted = ", ".join(sorted(KINDS[audience.data]))
-        found.append(f"{where}.data: {audience.data}; accept one of its kinds in identifiers: {wanted}")
-    for index, each in enumerate(audience.destinations):
-        place = f"{where}.destinations[{index}]"
+    if not 1 <= len(audience) <= MOST_DESTINATIONS:
+        found.append(f"{where}: {len(audience)} destinations; give 1 to {MOST_DESTINATIONS}")
+    for index, each in enumerate(audience):
+        place = f"{where}[{index}]"
         optional = {"login_id": each.login_id} if each.login_id else {}
         for key, value in {"account_id": each.account_id, "audience": each.audience, **optional}.items():
             if not _NUMBER.fullmatch(value) and not value.startswith(ENVIRONMENT):

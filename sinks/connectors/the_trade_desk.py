@@ -22,7 +22,7 @@ from todoke.sinks.http import json_object, refuse, retry_after
 from todoke.sinks.maker import Maker
 from todoke.sinks.oauth import SOMEBODY_MUST_ACT_S
 from todoke.sinks.secrets import ENVIRONMENT, Secret
-from todoke.sinks.settings import Url, read, url_problems
+from todoke.sinks.settings import Url, read, unsaid, url_problems
 
 Holder = Literal["advertiser", "thirdparty", "merchant"]
 KEYS: dict[Holder, str] = {"advertiser": "AdvertiserId", "thirdparty": "DataProviderId", "merchant": "MerchantId"}
@@ -162,7 +162,7 @@ def problems(config: Config, partner: Partner) -> list[str]:
         found.append(f"settings.ids: {name} is no account of this partner; add the account or drop the id")
     for name, held in sorted(config.ids.items()):
         found += _id_problems(f"settings.ids.{name}", held, config.holder)
-    return found
+    return found + unsaid(partner, ACCEPTED_KINDS, "device ids alone")
 
 
 def _id_problems(where: str, held: Held, holder: Holder) -> list[str]:

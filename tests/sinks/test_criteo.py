@@ -11,7 +11,7 @@ from msgspec.structs import replace
 
 from tests.contracts.rows import partner
 from todoke.schemas.errors import Expired, Rejected, Retry, Split, TodokeError
-from todoke.schemas.identity import Identifier
+from todoke.schemas.identity import Identifier, IdentifierKind
 from todoke.schemas.partners import Account, Limits
 from todoke.schemas.receipts import Evidence, Verb
 from todoke.sinks.base import HttpResponse, Item, Outcome
@@ -31,8 +31,9 @@ HASH = "b6ebd83922edfa96b0ff9166a958badcc230dd68d2315ddfea22f20eaf05994a"
 IDFA = Identifier("idfa", "6D92078A-8246-4BA4-AE5B-76104861E7DC")
 
 
-def criteo(limit: int = 10_000_000, **settings: Any) -> CriteoSegments:
-    entry = replace(partner("criteo", **settings), limits=Limits(items=MOST_IDENTIFIERS, bytes=limit))
+def criteo(limit: int = 10_000_000, kinds: tuple[IdentifierKind, ...] = ("email",), **settings: Any) -> CriteoSegments:
+    entry = partner("criteo", **settings)
+    entry = replace(entry, identifiers=kinds, limits=Limits(items=MOST_IDENTIFIERS, bytes=limit))
     built = build(entry, {"client_secret": SECRET})
     assert isinstance(built, CriteoSegments)
     return built
@@ -71,7 +72,7 @@ def attributes(app: CriteoSegments, *items: Item) -> Any:
 
 
 def test_identifiers_of_the_segments_type_are_named_once() -> None:
-    devices = criteo(segments={"main": {"id": "7", "type": "madid"}})
+    devices = criteo(kinds=("idfa",), identifier_type="madid")
 
     assert attributes(criteo(), item(EMAIL, IDFA), item(EMAIL, HANAKO, number=2)) == {
         "operation": "remove",
@@ -246,19 +247,19 @@ def test_a_probe_that_is_not_answered_with_counts_is_no_success() -> None:
 
 
 def test_the_entry_must_have_a_segment_for_each_account_and_no_call_above_criteos_limit() -> None:
-    segments = {"main": {"id": "a7"}, "old": {"id": "8"}, "shop": {"id": "env:SHOP", "type": "madid"}}
+    segments = {"main": "a7", "old": "8", "shop": "env:SHOP"}
     broken = replace(
-        partner("criteo", segments=segments, api_version="v2026"),
+        partner("criteo", segments=segments, identifier_type="madid", api_version="v2026"),
         accounts=(Account(name="main", scopes=("ads",)), Account(name="shop", scopes=("ads",))),
-        identifiers=("email",),
+        identifiers=("email", "idfa"),
         limits=Limits(items=MOST_IDENTIFIERS + 1),
     )
     lacking = replace(partner("criteo"), accounts=(Account(name="new", scopes=("ads",)),))
 
     assert [each.split(";")[0] for each in check(broken)] == [
         "settings.segments: old is no account of this partner",
-        "settings.segments.main.id: not the number of a segment",
-        "settings.segments.shop.type: madid",
+        "settings.segments.main: not the number of a segment",
+        "identifiers: email can't be said with identifier_type = madid",
         "settings.api_version: not a version",
         "limits.items: 50001",
     ]

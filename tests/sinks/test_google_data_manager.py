@@ -13,7 +13,7 @@ from msgspec.structs import replace
 from tests.contracts.rows import partner
 from tests.contracts.rows.google_data_manager import ACCOUNT, ADS, VIDEO
 from todoke.schemas.errors import Expired, Misconfigured, Rejected, Retry, Split, TodokeError
-from todoke.schemas.identity import Identifier
+from todoke.schemas.identity import Identifier, IdentifierKind
 from todoke.schemas.partners import Account, Limits
 from todoke.schemas.receipts import Evidence, Verb
 from todoke.sinks.base import HttpResponse, Item, Outcome
@@ -30,11 +30,14 @@ KEY = Secret(json.dumps(ACCOUNT))
 EMAIL = Identifier("email", "Taro.Yamada@example.com")
 PHONE = Identifier("phone", "090-1234-5678")
 IDFA = Identifier("idfa", "6d92078a-8246-4ba4-ae5b-76104861e7dc")
-BOTH = {"main": {"destinations": [ADS, VIDEO]}}
+BOTH = {"main": [ADS, VIDEO]}
 
 
-def google(limit: int = 10_000_000, **settings: Any) -> GoogleAudiences:
-    entry = replace(partner("google_data_manager", **settings), limits=Limits(items=MOST_MEMBERS, bytes=limit))
+def google(
+    limit: int = 10_000_000, kinds: tuple[IdentifierKind, ...] = ("email", "phone"), **settings: Any
+) -> GoogleAudiences:
+    entry = partner("google_data_manager", **settings)
+    entry = replace(entry, identifiers=kinds, limits=Limits(items=MOST_MEMBERS, bytes=limit))
     built = build(entry, {"service_account": KEY})
     assert isinstance(built, GoogleAudiences)
     return built
@@ -96,7 +99,7 @@ def test_an_older_form_of_an_address_is_taken_out_and_never_put_in() -> None:
 
 
 def test_data_of_another_kind_than_the_audience_takes_is_left_out() -> None:
-    app = google(audiences={"main": {"data": "idfa", "destinations": [ADS]}})
+    app = google(kinds=("idfa",), data="idfa")
 
     assert members(app, item(EMAIL, IDFA)) == [{"mobileData": {"mobileIds": ["6D92078A-8246-4BA4-AE5B-76104861E7DC"]}}]
     assert app.group(item(EMAIL)) != app.group(item(EMAIL, number=2))
@@ -346,22 +349,22 @@ async def test_the_probe_changes_nothing_and_finds_an_audience_that_is_not_there
 
 def test_the_entry_says_how_the_token_is_got_and_where_people_are() -> None:
     entry = partner("google_data_manager")
-    shop = {"data": "gaid", "destinations": [{"account_id": "1-2", "audience": "x", "account_type": "ads"}]}
+    shop = [{"account_id": "1-2", "audience": "x", "account_type": "ads"}]
     broken = replace(
-        partner("google_data_manager", audiences={"shop": shop, "old": {"destinations": []}}, terms_accepted=False),
+        partner("google_data_manager", audiences={"shop": shop, "old": []}, data="gaid", terms_accepted=False),
         accounts=(Account(name="main", scopes=("ads",)), Account(name="shop", scopes=("ads",))),
-        identifiers=("email",),
+        identifiers=("email", "gaid"),
         limits=Limits(items=10_001),
     )
 
     assert [each.split(";")[0] for each in check(broken)] == [
         "settings.audiences: account main has none",
         "settings.audiences: old is no account of this partner",
-        "settings.audiences.old.destinations: 0",
-        "settings.audiences.shop.data: gaid",
-        "settings.audiences.shop.destinations[0].account_id: not a number",
-        "settings.audiences.shop.destinations[0].audience: not a number",
-        "settings.audiences.shop.destinations[0].account_type: not a type of account",
+        "settings.audiences.old: 0 destinations",
+        "settings.audiences.shop[0].account_id: not a number",
+        "settings.audiences.shop[0].audience: not a number",
+        "settings.audiences.shop[0].account_type: not a type of account",
+        "identifiers: email can't be said with data = gaid",
         "settings.terms_accepted: false",
         "limits.items: 10001",
     ]

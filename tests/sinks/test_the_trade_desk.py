@@ -259,3 +259,5 @@ def test_the_entry_must_have_an_id_for_each_account_and_only_what_its_holder_kno
         "settings.ids.main.data_provider_id"
     ]
     assert [each.split(":")[0] for each in check(asked)] == ["deadline_hours.grant"]
+    [more] = check(replace(partner("the_trade_desk"), identifiers=("email", "idfa")))
+    assert more == "identifiers: email can't be said with device ids alone; drop it, or make it a partner of its own"

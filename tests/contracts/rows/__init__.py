@@ -38,12 +38,13 @@ WAY: dict[str, Expected] = {
 
 
 class Case(NamedTuple):
-    """One golden request."""
+    """One golden request; `kinds` are the entry's, where they aren't the row's."""
 
     name: str
     items: tuple[Item, ...]
     settings: dict[str, Any] = {}
     secrets: dict[str, Secret] = {}
+    kinds: tuple[IdentifierKind, ...] = ()
 
 
 class Row(Struct, frozen=True, kw_only=True):

@@ -10,11 +10,12 @@ from . import EMAIL, GAID, HANAKO, IDFA, MEMBER, PHONE, WAY, Case, Row, item
 ACCEPTED = [(Evidence.accepted, "")]
 
 ROW = Row(
-    settings={"segments": {"main": {"id": "314195"}}, "client_id": "client-of-nobody"},
+    settings={"segments": {"main": "314195"}, "client_id": "client-of-nobody"},
     secrets={"client_secret": Secret("client-secret-of-nobody")},
     addresses={"base_url": "", "token_url": "/oauth2/token"},
     secret="client_secret",
     limits=Limits(items=50_000),
+    kinds=("email",),
     key=("client-secret-of-nobody",),
     cases=(
         *(Case(verb, (item(verb),)) for verb in ("grant", "withdraw", "suspend", "delete")),
@@ -22,7 +23,8 @@ ROW = Row(
         Case(
             "devices",
             (item("withdraw", IDFA, GAID, MEMBER, EMAIL),),
-            {"segments": {"main": {"id": "314195", "type": "madid"}}},
+            {"identifier_type": "madid"},
+            kinds=("idfa", "gaid"),
         ),
         *(Case(f"email-{form}", (item(),), {"email_form": form}) for form in ("md5", "sha256-of-md5", "plain")),
         Case("version", (item(),), {"api_version": "2026-07"}),

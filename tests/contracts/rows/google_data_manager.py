@@ -20,11 +20,12 @@ SHOPPER = Identifier("email", "Cloudy.SanFrancisco+Shopping@GMail.com")
 ACCEPTED = [(Evidence.accepted, "")]
 
 ROW = Row(
-    settings={"audiences": {"main": {"destinations": [ADS]}}, "terms_accepted": True},
+    settings={"audiences": {"main": [ADS]}, "terms_accepted": True},
     secrets={"service_account": Secret(json.dumps(ACCOUNT))},
     addresses={"base_url": "", "token_url": "/token"},
     secret="service_account",
     limits=Limits(items=10_000),
+    kinds=("email", "phone"),
     key=("PRIVATE KEY", "HMQQ60imZV1URk0K"),
     cases=(
         *(Case(verb, (item(verb),)) for verb in ("grant", "withdraw", "suspend", "delete")),
@@ -32,15 +33,11 @@ ROW = Row(
         Case(
             "destinations",
             (item("withdraw", PHONE),),
-            {"audiences": {"main": {"destinations": [ADS, VIDEO]}}, "quota_project": "todoke-project"},
+            {"audiences": {"main": [ADS, VIDEO]}, "quota_project": "todoke-project"},
         ),
-        Case(
-            "idfa", (item("withdraw", IDFA, EMAIL),), {"audiences": {"main": {"data": "idfa", "destinations": [ADS]}}}
-        ),
-        Case("gaid", (item("withdraw", GAID, IDFA),), {"audiences": {"main": {"data": "gaid", "destinations": [ADS]}}}),
-        Case(
-            "member", (item("delete", MEMBER),), {"audiences": {"main": {"data": "member_id", "destinations": [ADS]}}}
-        ),
+        Case("idfa", (item("withdraw", IDFA, EMAIL),), {"data": "idfa"}, kinds=("idfa",)),
+        Case("gaid", (item("withdraw", GAID, IDFA),), {"data": "gaid"}, kinds=("gaid",)),
+        Case("member", (item("delete", MEMBER),), {"data": "member_id"}, kinds=("member_id",)),
         Case("older-forms", (item("withdraw", SHOPPER),), {"older_email_forms": True}),
         Case("grant-consent", (item("grant", SHOPPER),), {"older_email_forms": True, "dma_consent": True}),
     ),

@@ -3,6 +3,8 @@
 import json
 from pathlib import Path
 
+from msgspec.structs import replace
+
 from tests.contracts.rows import AT, partner, rows
 from todoke.sinks.base import HttpRequest
 from todoke.sinks.connectors import CONNECTORS
@@ -25,7 +27,9 @@ def golden(connector: str) -> dict[Path, str]:
     """Every golden file of one connector and what it must hold."""
     made, row = {}, rows()[connector]
     for case in row.cases:
-        built = CONNECTORS[connector].build(partner(connector, **case.settings), {**row.secrets, **case.secrets})
+        entry = partner(connector, **case.settings)
+        entry = replace(entry, identifiers=case.kinds or entry.identifiers)
+        built = CONNECTORS[connector].build(entry, {**row.secrets, **case.secrets})
         made[HERE / connector / f"{case.name}.json"] = text(built.request(case.items, AT))
     return made
 
