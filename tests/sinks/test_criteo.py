@@ -129,6 +129,7 @@ def test_a_call_that_is_too_large_is_to_be_halved() -> None:
     crowd = item(*(Identifier("email", f"p{number}@example.jp") for number in range(MOST_IDENTIFIERS + 1)))
 
     assert criteo().weight(crowd) == MOST_IDENTIFIERS + 1
+    assert (criteo().weight(item(EMAIL, IDFA)), criteo().weight(item(IDFA))) == (1, 1)
     for app, asked in ((criteo(), crowd), (criteo(100), item(EMAIL))):
         with pytest.raises(Split) as raised:
             app.request([asked], 0)
