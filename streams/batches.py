@@ -20,6 +20,9 @@ ROW_BYTES = 200
 STARTS_WITHIN_MS = 1000  # a decision older than this is made again before its call starts
 
 
+WAIT_MS = {"record": 200, "obligation": 0, "registry": 1000}
+
+
 class Look(Struct, frozen=True):
     """What was found and decided for one wake-up, when (ms), and up to when every event was in the view by then."""
 
@@ -28,6 +31,25 @@ class Look(Struct, frozen=True):
     work: Work
     decided_at: int
     seen_at: int
+
+    @property
+    def wait_ms(self) -> int:
+        """When to look again at what can't be done now: the longer it has lasted, the later.
+
+        A permission waits for an intake that lags, or for a deletion that isn't told: looking each second at everybody
+        who waits would take the time from what they wait for. Whoever says something is looked at at once.
+        """
+        match self.work.wait:
+            case "intake":
+                return _within(1000, self._since(self.seen_at) // 4, 30_000)
+            case "deletion":
+                return _within(2000, self._since(self.record.erased_through if self.record else 0) // 10, 600_000)
+            case wait:
+                return WAIT_MS[wait]
+
+    def _since(self, at: int) -> int:
+        """How long ago that was, in ms; nothing where it isn't known."""
+        return self.decided_at - at if at else 0
 
 
 class Opened(Struct, frozen=True):
@@ -112,3 +134,7 @@ def _item(look: Look, call: Call, tools: Tools) -> Item:
         reasons=owed.reasons,
         identifiers=identifiers,
     )
+
+
+def _within(least: int, wanted: int, most: int) -> int:
+    return max(least, min(wanted, most))

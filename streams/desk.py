@@ -36,7 +36,7 @@ from .view import join_with
 
 log = logging.getLogger(__name__)
 IDLE_S = 0.1
-WAIT_MS = {"record": 200, "obligation": 0, "registry": 1000, "deletion": 2000, "paused": 1000, "intake": 1000}
+PAUSED_MS = 1000
 SOON_MS = 1000
 LONGEST_HOLD_MS = 30_000
 GATHER_S = 0.02
@@ -150,8 +150,8 @@ class Desk:
         wanted = opened(looks, self.tools)
         batches = list(cut(filter(self._may, wanted), self.place.exchange.connector, self.partner.limits))
         tries = await asyncio.to_thread(self._begin, batches)
-        again: Again = {each.entry: self.tools.now() + WAIT_MS[each.work.wait] for each in looks if each.work.wait}
-        again |= {each.entry: self.tools.now() + WAIT_MS["paused"] for each in wanted if not self._may(each)}
+        again: Again = {each.entry: self.tools.now() + each.wait_ms for each in looks if each.work.wait}
+        again |= {each.entry: self.tools.now() + PAUSED_MS for each in wanted if not self._may(each)}
         for each in looks:
             if each.work.look_at:
                 again[each.entry] = min(again.get(each.entry, each.work.look_at), each.work.look_at)
