@@ -292,6 +292,8 @@ class Intake:
             for each in merged
             if each.demands.keys() - known or each.record.merged_into
         ]
+        if not strangers:
+            return []
         fallen = []
         refs = [each.record.subject_ref for each, _ in strangers]
         # who was merged by another worker meanwhile has been looked at by it before these obligations were there

@@ -89,6 +89,8 @@ class Kin:
                 sharing[orphan] = (sharing.get(orphan, (set(), each))[0] | member_refs, each)
         pieces: dict[Cell, list[SubjectRecord]] = defaultdict(list)
         causes: dict[Cell, Taken] = {}
+        if not sharing:
+            return {}
         orphans = cells.load([cells.cell(ref) for ref in sharing])
         for (member_refs, cause), orphan_record in zip(sharing.values(), orphans, strict=True):
             for ref in member_refs if orphan_record else ():

@@ -158,7 +158,7 @@ class View:
         """The answers, and the age (ms) of what the view knows. Raises `NotCurrent` where they can't be trusted."""
         found: list[Any] = []
         age = 0
-        for some in _pieces(commands):
+        for some in _pieces(commands) if commands else [commands]:
             answers, came_with = self._answers(some)
             if self.watch:
                 age = max(age, self.watch.require(came_with, self.now()))
