@@ -179,11 +179,12 @@ async def test_what_stood_for_longer_than_its_lane_is_kept_is_looked_at_by_whoev
 ) -> None:
     await town.stop_dispatcher(town.dispatchers[0])
     await town.publish("consent-changes", withdraw("taro", "cookie-analysis", identifiers=MEMBER))
-    assert await town.until(lambda: bool(town.obligations()))
+    reader = Topics(town.settings, town.made.tools.codec)
+    assert await town.until(lambda: bool(town.obligations()) and bool(list(reader.read("directives.aozora-analytics"))))
     admin = AdminClient({"bootstrap.servers": town.settings.kafka.bootstrap})
     lane = TopicPartition(town.made.topic("directives.aozora-analytics"), 0, -1)  # up to its end, as retention would
     admin.delete_records([lane])[lane].result()
-    assert not list(Topics(town.settings, town.made.tools.codec).read("directives.aozora-analytics"))
+    assert not list(reader.read("directives.aozora-analytics"))
 
     monkeypatch.setattr(dispatch, "FORGOTTEN_AFTER_MS", -60_000)
     await town.start_dispatcher()
