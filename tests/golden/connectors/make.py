@@ -28,7 +28,8 @@ def golden(connector: str) -> dict[Path, str]:
     made, row = {}, rows()[connector]
     for case in row.cases:
         entry = partner(connector, **case.settings)
-        entry = replace(entry, identifiers=case.kinds or entry.identifiers)
+        named = {**entry.secrets, **{name: f"env:{name.upper()}" for name in case.secrets}}
+        entry = replace(entry, identifiers=case.kinds or entry.identifiers, secrets=named)
         built = CONNECTORS[connector].build(entry, {**row.secrets, **case.secrets})
         made[HERE / connector / f"{case.name}.json"] = text(built.request(case.items, AT))
     return made
