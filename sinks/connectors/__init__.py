@@ -11,12 +11,13 @@ from todoke.sinks.maker import Maker
 from todoke.sinks.secrets import Secret
 from todoke.sinks.settings import authority, suggest
 
-from . import braze, criteo, google_data_manager, meta, opendsr, the_trade_desk, webhook
+from . import braze, criteo, google_data_manager, liveramp_privacy, meta, opendsr, the_trade_desk, webhook
 
 CONNECTORS: dict[str, Maker] = {
     "braze": braze.MAKER,
     "criteo": criteo.MAKER,
     "google_data_manager": google_data_manager.MAKER,
+    "liveramp_privacy": liveramp_privacy.MAKER,
     "meta": meta.MAKER,
     "opendsr": opendsr.MAKER,
     "the_trade_desk": the_trade_desk.MAKER,

@@ -110,7 +110,7 @@ class BrazeEmulator:
                 self._apply(listed, state, field, change[field])
         return {}
 
-    def _apply(self, listed: str, op: str, field: str, given: list[str]) -> None:
+    def _apply(self, listed: str, op: str, field: str, given: list[Any]) -> None:
         if not all(isinstance(each, str) and each for each in given) or len(given) > MOST_IDS:
             raise Problem(400, "1 to 50 ids, as strings")
         if field in {"phones", "phone_numbers"} and not all(E164.fullmatch(each) for each in given):
