@@ -115,7 +115,9 @@ async def test_an_organization_without_the_right_gives_up_nobodys_stop() -> None
 
 
 def test_the_token_is_asked_for_by_password() -> None:
-    request = liveramp().access.ask(AT)
+    access = liveramp().access
+    assert access
+    request = access.ask(AT)
 
     assert request.url == "https://serviceaccounts.liveramp.com/authn/v1/oauth2/token"
     assert {name: values[0] for name, values in parse_qs(request.body.decode()).items()} == {

@@ -92,7 +92,7 @@ async def test_a_request_is_accepted_then_processed_and_a_repeat_is_the_same(
     outcomes = [*await exchange.call([ASKED], now), *await exchange.call([ASKED], now)]
 
     assert outcomes == [Outcome(grade=Evidence.accepted, reference=ID)] * 2
-    assert built.request([ASKED], AT + 9).body == first.body
+    assert built.request([ASKED], AT + 86_400_000).body == first.body
     assert await exchange.ask([ID], now) == [Outcome(grade=Evidence.processed, reference=ID)]
 
 
