@@ -11,7 +11,7 @@ from typing import TypeVar
 
 from msgspec.structs import replace
 
-from todoke.schemas.errors import Expired
+from todoke.schemas.errors import Expired, Retry
 
 from .base import Connector, HttpRequest, HttpResponse, Item, Outcome
 from .sender import Guard, Sender
@@ -88,7 +88,11 @@ class Exchange:
             if not self._token or self._token == dead or monotonic() >= self._dies_at:
                 self._token = ""
                 asked = monotonic()
-                found = access.read(await self.sender.send(access.ask(now()), self.timeout_s))
+                try:
+                    found = access.read(await self.sender.send(access.ask(now()), self.timeout_s))
+                except Retry as error:
+                    # however the question for a token ended, the partner was told of nobody
+                    raise Retry(error.reason, error.after, perhaps=False) from None
                 lasts = found.lasts_ms / 1000
                 self._token, self._dies_at = found.value, asked + lasts - min(MARGIN_S, lasts / 2)
             return self._token
