@@ -162,12 +162,13 @@ class Runner:
 
     def _tell_ends(self) -> None:
         """Say which partitions have been read to their end: only now, when all that stood before it is worked off."""
-        hook, waiting = self.hooks.ends, {_place(each) for each in self._left}
-        found = {place: offset for place, offset in self._ended.items() if place in self.assigned - waiting}
-        if hook is None or not found or self._stopping.is_set():
-            return
-        self._ended = {place: offset for place, offset in self._ended.items() if place in waiting}
-        if not self._attempt(lambda: hook(found)):
+        # what was taken away is not ours to tell, nor when it comes back: then it is read from where another got to
+        ended = {place: offset for place, offset in self._ended.items() if place in self.assigned}
+        waiting = {_place(each) for each in self._left}
+        found = {place: offset for place, offset in ended.items() if place not in waiting}
+        self._ended = {place: offset for place, offset in ended.items() if place in waiting}
+        hook = self.hooks.ends
+        if hook and found and (self._stopping.is_set() or not self._attempt(lambda: hook(found))):
             self._ended = found | self._ended
 
     def _attempt(self, step: Callable[[], None]) -> bool:
