@@ -49,6 +49,7 @@ class Said:
             after = reduce(settle, receipts, held)
             if receipts and replace(after, updated_at=held.updated_at) == held:
                 with self._lock:
-                    self._known.pop(held.obligation_id, None)
+                    if self._known.get(held.obligation_id) is receipts:  # and nothing was said meanwhile
+                        del self._known[held.obligation_id]
             found.append(after)
         return tuple(found)

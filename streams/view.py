@@ -88,8 +88,9 @@ class Cells(Generic[Value]):
                 after = change(cell, before)
                 if after is not None and after != before:
                     swaps.append((cell, raw or b"", after))
-                elif before is not None:
+                elif before is not None and raw is not None:
                     written[cell] = before
+                    self.view.codec.remember(before, raw)
             won = self.view.swap([(cell, raw, self._encode(after)) for cell, raw, after in swaps])
             written |= {cell: after for (cell, _, after), mine in zip(swaps, won, strict=True) if mine}
             waiting = [cell for (cell, _, _), mine in zip(swaps, won, strict=True) if not mine]
@@ -101,11 +102,7 @@ class Cells(Generic[Value]):
         return made
 
     def _decode(self, raw: bytes | None) -> Value | None:
-        if raw is None:
-            return None
-        value = self.view.codec.decode(raw, self.kind)
-        self.view.codec.remember(value, raw)
-        return value
+        return None if raw is None else self.view.codec.decode(raw, self.kind)
 
 
 class Found(Struct, frozen=True):
