@@ -6,11 +6,11 @@ restrictive ones apart and first. Retries and waits live here. Lost with the vie
 
 from collections.abc import Iterable, Sequence
 
-import confluent_kafka
 from msgspec import Struct
 
 from todoke.schemas.obligations import Obligation
 
+from .topics import partition_of
 from .view import View
 
 TAKE_OUT = "if tonumber(redis.call('ZSCORE', KEYS[1], ARGV[1]) or -1) ~= tonumber(ARGV[2]) then return 0 end "
@@ -39,7 +39,7 @@ def entries(obligations: Iterable[Obligation], partitions: int, at: int) -> list
     """The wake-ups, due at `at` (µs), that have each obligation's subject looked at again by whoever owns its lane."""
     return [
         Entry(
-            Lane(each.partner, confluent_kafka.murmur2(each.subject_ref.encode(), partitions)),
+            Lane(each.partner, partition_of(each.subject_ref.encode(), partitions)),
             each.restrictive,
             each.subject_ref,
             at,

@@ -10,7 +10,6 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import click
-from confluent_kafka import murmur2
 from confluent_kafka.admin import AdminClient, NewPartitions
 
 from todoke.schemas.codec import Codec
@@ -25,7 +24,7 @@ from .kept import MOVED
 from .outbox import Letter, Outbox
 from .settings import Settings
 from .snapshot import Topics
-from .topics import TOPICS, Wanted, names, wanted
+from .topics import TOPICS, Wanted, names, partition_of, wanted
 
 CHUNK = 1000
 JOINS: dict[str, Callable[[Any, Any], Any]] = {
@@ -106,14 +105,14 @@ def _move(name: str, join: Callable[[Any, Any], Any] | None, reader: Topics, out
     astray: dict[tuple[bytes, int], bytes | None] = {}
     for message in reader.read(name):
         key, partition = message.key() or b"", message.partition() or 0
-        if murmur2(key, count) != partition:
+        if partition_of(key, count) != partition:
             astray[key, partition] = message.value()
     copies = {place: value for place, value in astray.items() if value is not None}
     keys = {key for key, _ in copies}
     home: dict[bytes, bytes | None] = {}
     for message in reader.read(name) if keys else ():
         key = message.key() or b""
-        if key in keys and murmur2(key, count) == message.partition():
+        if key in keys and partition_of(key, count) == message.partition():
             home[key] = message.value()
     for (key, _), value in sorted(copies.items()):
         if key not in home:
@@ -122,7 +121,9 @@ def _move(name: str, join: Callable[[Any, Any], Any] | None, reader: Topics, out
             home[key] = codec.encode(join(codec.decode(home[key] or b""), codec.decode(value)))
     topic = reader.namespace + name
     # by number: a producer with old metadata would choose the old place, and the tombstone would fall on the value
-    settled = [Letter(topic, key, value, (), murmur2(key, count)) for key, value in home.items() if value is not None]
+    settled = [
+        Letter(topic, key, value, (), partition_of(key, count)) for key, value in home.items() if value is not None
+    ]
     gone = [Letter(topic, key, None, ((MOVED, b"1"),), partition) for key, partition in copies]
     for letters in (settled, gone):  # every value is durable at its new place before any is removed from its old one
         for start in range(0, len(letters), CHUNK):

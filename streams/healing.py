@@ -11,7 +11,7 @@ from typing import Any
 
 import hiredis
 import msgspec
-from confluent_kafka import Message, murmur2
+from confluent_kafka import Message
 from msgspec import Struct
 
 from todoke.processors.instants import turn
@@ -23,6 +23,7 @@ from .index import Index
 from .kept import INDEX_HEADER, SUBJECT_HEADER, ObligationIndex, RecordIndex, kept, of_obligation, of_record
 from .outbox import header
 from .tools import Tools
+from .topics import partition_of
 from .turns import Turns
 from .view import Cell, Command, View, join_with
 
@@ -185,7 +186,7 @@ class Healing:
         if found.delete:
             commands.append(("ZADD", f"{prefix}deletes", found.deadline_at, member))
         if due_at:
-            lane = Lane(found.partner, murmur2(ref.encode(), self.lane_partitions))
+            lane = Lane(found.partner, partition_of(ref.encode(), self.lane_partitions))
             commands.append(("ZADD", self.due.queue(lane, restrictive=found.restrictive), due_at, ref))
         return commands
 

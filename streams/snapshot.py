@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
-from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, Message, TopicPartition, murmur2
+from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, Message, TopicPartition
 from msgspec import Struct
 
 from todoke.processors.balance import Snapshot
@@ -16,6 +16,7 @@ from todoke.schemas.record import SubjectRecord
 
 from . import registry
 from .settings import Settings
+from .topics import partition_of
 
 Value = TypeVar("Value", bound=Struct)
 TIMEOUT_S = 10.0
@@ -95,7 +96,7 @@ class Topics:
         found: dict[str, Value] = {}
         count = len(self.partitions(name))
         for message in self.read(name):
-            if murmur2(message.key() or b"", count) != message.partition():
+            if partition_of(message.key() or b"", count) != message.partition():
                 continue
             key, raw = (message.key() or b"").decode(), message.value()
             if raw is None:

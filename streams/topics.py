@@ -16,6 +16,7 @@ by a month would have its events deleted on arrival, and the keeper's time to se
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Literal
 
+import confluent_kafka
 from msgspec import Struct
 
 from todoke.schemas.directives import Directive
@@ -90,6 +91,11 @@ COMPACT = {
 }
 LARGEST_LETTER = 2_097_152
 """Of a dead letter, in bytes: an event of the largest size, sealed. Its producer's message.max.bytes must allow it."""
+
+
+def partition_of(key: bytes, partitions: int) -> int:
+    """Where our producers and Java's put a key among so many partitions."""
+    return int(confluent_kafka.murmur2(key, partitions))
 
 
 def _intake(name: str, carries: type[Struct], doc: str) -> Topic:

@@ -7,8 +7,7 @@ the one that was looked at. So of a look and a write at once, either the write's
 
 from collections.abc import Iterable, Sequence
 
-import confluent_kafka
-
+from .topics import partition_of
 from .view import View
 
 MOVE = """
@@ -30,7 +29,7 @@ class Turns:
 
     def partition(self, ref: str) -> int:
         """The partition that a subject falls into."""
-        return int(confluent_kafka.murmur2(ref.encode(), self.partitions))
+        return partition_of(ref.encode(), self.partitions)
 
     def set(self, turns: Iterable[tuple[str, int]]) -> None:
         """Have each subject looked at by the time given, or earlier if it was to be; 0 sets nothing."""
