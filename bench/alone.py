@@ -6,10 +6,8 @@
 import sys
 import time
 
-from todoke.schemas.record import SubjectRecord
-
 from .load import Load
-from .rules import Kernel, Seen
+from .rules import Kernel
 
 
 def main() -> None:
@@ -18,20 +16,15 @@ def main() -> None:
     kernel, load = Kernel("alone."), Load(seed=42, people=people)
     records: dict[str, bytes] = {}
 
-    def step(value: bytes, now: int) -> None:
-        event = kernel.decode(value)
-        ref = kernel.ref(event)
-        held = records.get(ref)
-        before = kernel.codec.decode(held, SubjectRecord) if held else None
-        record, _ = kernel(event, Seen((0, 0), now), before, now)
-        records[ref] = kernel.codec.encode(record)
+    def step(key: str, value: bytes) -> None:
+        records[key], _ = kernel.step(value, records.get(key), (0, 0), time.time_ns() // 1_000_000)
 
     for event in load.records():
-        step(kernel.codec.encode(event), time.time_ns() // 1_000_000)
-    values = [kernel.codec.encode(event) for event in load.events(count)]
+        step(event.subject or "", kernel.codec.encode(event))
+    pairs = [(event.subject or "", kernel.codec.encode(event)) for event in load.events(count)]
     began = time.perf_counter()
-    for value in values:
-        step(value, time.time_ns() // 1_000_000)
+    for key, value in pairs:
+        step(key, value)
     print(count / (time.perf_counter() - began))
 
 

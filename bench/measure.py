@@ -18,7 +18,6 @@ from .systems import ROOT, Running, System
 PROBE_S = 180.0
 GRACE_S = 5.0
 WARM_S = 3.0
-WARM_LATE_S = 0.5
 WARM_MOST = 8
 
 
@@ -103,7 +102,7 @@ def _warm(ground: Ground, load: Load, rate: int, judge: Judge) -> None:
     for _ in range(WARM_MOST):
         before = judge.events
         _open_loop(ground, load, rate, WARM_S, {})
-        time.sleep(WARM_LATE_S)
+        _quiet(judge)
         if judge.events - before >= int(rate * WARM_S):
             return
 

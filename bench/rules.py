@@ -4,6 +4,7 @@ What a rival is spared: it has no index of aliases, no first outcomes and no sta
 """
 
 import os
+import time
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, NamedTuple, cast
@@ -87,6 +88,15 @@ class Kernel:
 
     def decode(self, value: bytes) -> ConsentChange:
         return self.codec.decode(value, ConsentChange)
+
+    def step(
+        self, value: bytes, held: bytes | None, place: tuple[int, int], appended_at: int
+    ) -> tuple[bytes, list[Letter]]:
+        """The same for who keeps records as bytes: the event's message, the record, partition and offset, time (ms)."""
+        before = self.codec.decode(held, SubjectRecord) if held else None
+        now = time.time_ns() // 1_000_000
+        record, letters = self(self.decode(value), Seen(place, appended_at), before, now)
+        return self.codec.encode(record), letters
 
     def __call__(
         self, event: ConsentChange, seen: Seen, held: SubjectRecord | None, now: int

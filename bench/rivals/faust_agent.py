@@ -6,14 +6,12 @@ least once, as shipped; the table is in memory, which is its fastest, and durabl
 
 import logging
 import os
-import time
 from pathlib import Path
 
 import faust
 
 from bench.load import TOPIC
-from bench.rules import Kernel, Seen
-from todoke.schemas.record import SubjectRecord
+from bench.rules import Kernel
 
 NAMESPACE = "faust."
 kernel = Kernel(NAMESPACE)
@@ -49,14 +47,9 @@ def output(name: str) -> faust.TopicT:
 
 async def consent(stream: faust.StreamT[bytes]) -> None:
     async for each in stream.events():
-        event = kernel.decode(each.value)
         message = each.message
-        seen = Seen((message.partition, message.offset), int(message.timestamp * 1000))
-        now = time.time_ns() // 1_000_000
-        held = records.get(each.key)
-        before = kernel.codec.decode(held, SubjectRecord) if held else None
-        record, letters = kernel(event, seen, before, now)
-        records[each.key] = kernel.codec.encode(record)
+        place, appended_at = (message.partition, message.offset), int(message.timestamp * 1000)
+        records[each.key], letters = kernel.step(each.value, records.get(each.key), place, appended_at)
         for letter in letters:
             key = letter.key.encode() if isinstance(letter.key, str) else letter.key
             await output(letter.topic).send(key=key, value=letter.value)

@@ -1,7 +1,6 @@
 """(b) Quix Streams, exactly once, with its RocksDB state and its changelog: one stateful step, and its letters produced."""
 
 import os
-import time
 from pathlib import Path
 from typing import Any
 
@@ -9,8 +8,7 @@ from quixstreams import Application, State, message_context
 from quixstreams.models import SerializationContext, Serializer, Topic
 
 from bench.load import TOPIC
-from bench.rules import Kernel, Seen
-from todoke.schemas.record import SubjectRecord
+from bench.rules import Kernel
 from todoke.streams.outbox import Letter
 
 NAMESPACE = "quix."
@@ -47,13 +45,9 @@ topics: dict[str, Topic] = {
 
 
 def step(value: bytes, _: Any, timestamp: int, __: Any, state: State) -> list[Letter]:
-    event = kernel.decode(value)
     at = message_context()
-    held = state.get_bytes("record")
-    before = kernel.codec.decode(held, SubjectRecord) if held else None
-    now = time.time_ns() // 1_000_000
-    record, letters = kernel(event, Seen((at.partition, at.offset), timestamp), before, now)
-    state.set_bytes("record", kernel.codec.encode(record))
+    record, letters = kernel.step(value, state.get_bytes("record"), (at.partition, at.offset), timestamp)
+    state.set_bytes("record", record)
     return letters
 
 
