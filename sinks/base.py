@@ -168,6 +168,11 @@ class ListRequest(Struct, frozen=True, kw_only=True):
     recipients: tuple[str, ...]
     file: File
 
+    @property
+    def url(self) -> str:
+        """None: nobody is called."""
+        return ""
+
     def __repr__(self) -> str:
         """Nothing that law 7 forbids."""
         return f"ListRequest({self.file.path})"
