@@ -5,9 +5,11 @@ A producer for each cluster and login, with threads of its own: a cluster that d
 
 import asyncio
 import contextvars
+import logging
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from functools import partial
 
 from confluent_kafka import KafkaError, KafkaException, Producer
@@ -19,6 +21,8 @@ from .base import Delivery, Message, TopicRequest, TopicResponse
 from .secrets import Secret
 
 SOMEBODY_MUST_ACT_S = 900.0
+SILENT = logging.Logger("topics", logging.CRITICAL + 1)
+"""For librdkafka's own lines, which name hosts and users."""
 THREADS = 8
 POLL_S = 0.05
 ACT = {
@@ -50,9 +54,14 @@ class Topics:
         key = (request.servers, timeout_s, *sorted(request.client.items(), key=lambda each: each[0]))
         line = self._lines.get(key)
         if line is None:
-            line = self._lines[key] = _Line(_producer(request, timeout_s / 2))
+            line = self._lines[key] = _Line(request, timeout_s / 2)
         work = partial(contextvars.copy_context().run, line.send, request, timeout_s / 2, guard)
-        return await asyncio.get_running_loop().run_in_executor(line.threads, work)
+        try:
+            return await asyncio.get_running_loop().run_in_executor(line.threads, work)
+        finally:
+            if line.dead and self._lines.get(key) is line:  # it would refuse for ever, whatever is mended there
+                del self._lines[key]
+                line.threads.shutdown(wait=False)
 
     async def close(self) -> None:
         """Let go of every cluster. May be called twice."""
@@ -64,42 +73,62 @@ class Topics:
 class _Line:
     """One producer and its threads."""
 
-    def __init__(self, producer: Producer) -> None:
-        self.producer = producer
+    def __init__(self, request: TopicRequest, deliver_s: float) -> None:
+        self.fault: KafkaError | None = None
+        self.dead = False
+        self.producer = _producer(request, deliver_s, self._heard)
         self.threads = ThreadPoolExecutor(THREADS, thread_name_prefix="topics")
 
     def send(self, request: TopicRequest, find_s: float, guard: Guard | None) -> TopicResponse:
         self._find(request.topic, find_s)
+        if self.dead:
+            raise _refused(self.fault or KafkaError(KafkaError._FATAL))
         if guard:
             guard()
         found: dict[int, Delivery] = {}
         for index, each in enumerate(request.messages):
             self._produce(request.topic, each, partial(_note, found, index))
         deadline = time.monotonic() + find_s + 1
-        while len(found) < len(request.messages) and time.monotonic() < deadline:
-            self.producer.poll(POLL_S)
+        while len(found) < len(request.messages) and time.monotonic() < deadline and not self.dead:
+            self._poll(POLL_S)
         lost = Delivery(code="no-report")
         return TopicResponse(deliveries=tuple(found.get(index, lost) for index in range(len(request.messages))))
 
     def close(self) -> None:
         self.threads.shutdown()
-        self.producer.close()
+        with suppress(KafkaException):  # of one that is dead already
+            self.producer.close()
 
     def _find(self, topic: str, find_s: float) -> None:
         """See that a broker answers and has the topic: what is produced before that would wait and go out late."""
+        self.fault = None
         try:
             known = self.producer.list_topics(topic, timeout=find_s).topics.get(topic)
         except KafkaException as error:
-            raise _refused(error.args[0]) from None
+            self._poll(0)  # by which the client tells why
+            raise _refused(self.fault or error.args[0]) from None
+        self._poll(0)  # and whether it has given up itself
         if known is None or known.error is not None:
             raise _refused(known.error if known else KafkaError(KafkaError.UNKNOWN_TOPIC_OR_PART))
+
+    def _poll(self, wait_s: float) -> None:
+        try:
+            self.producer.poll(wait_s)
+        except KafkaException as error:
+            self._heard(error.args[0])
+
+    def _heard(self, error: KafkaError) -> None:
+        """A client that can't log in says so here, and to whoever asks only that time ran out."""
+        self.dead = self.dead or error.fatal()
+        if error.code() in ACT:
+            self.fault = error
 
     def _produce(self, topic: str, message: Message, report: Callable[[KafkaError | None, Report], None]) -> None:
         while True:
             try:
                 self.producer.produce(topic, message.value, message.key, on_delivery=report)
             except BufferError:
-                self.producer.poll(POLL_S)
+                self._poll(POLL_S)
             except KafkaException as error:
                 raise Retry(_code(error.args[0])) from None  # messages before this one may be on their way
             else:
@@ -111,7 +140,7 @@ def refusal(code: str) -> bool:
     return code in ACT.values()
 
 
-def _producer(request: TopicRequest, deliver_s: float) -> Producer:
+def _producer(request: TopicRequest, deliver_s: float, heard: Callable[[KafkaError], None]) -> Producer:
     client = {key: each.reveal() if isinstance(each, Secret) else each for key, each in request.client.items()}
     config = {
         **client,
@@ -122,10 +151,11 @@ def _producer(request: TopicRequest, deliver_s: float) -> Producer:
         "linger.ms": 1,
         "compression.type": "lz4",
         "delivery.timeout.ms": max(1000, round(deliver_s * 1000)),
-        "log_level": 0,  # its lines name hosts and users
+        "error_cb": heard,
+        "log_level": 0,
     }
     try:
-        return Producer(config)
+        return Producer(config, logger=SILENT)
     except KafkaException as error:
         raise Misconfigured(f"a Kafka partner's settings: {_code(error.args[0])}: correct settings and secrets") from None
 
