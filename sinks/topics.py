@@ -21,7 +21,7 @@ from .base import Delivery, Message, TopicRequest, TopicResponse
 from .secrets import Secret
 
 SOMEBODY_MUST_ACT_S = 900.0
-SILENT = logging.Logger("topics", logging.CRITICAL + 1)
+SILENT = logging.Logger("topics", logging.CRITICAL + 1)  # noqa: LOG001  # in no tree, so nobody can turn it on
 """For librdkafka's own lines, which name hosts and users."""
 THREADS = 8
 POLL_S = 0.05
@@ -82,7 +82,7 @@ class _Line:
     def send(self, request: TopicRequest, find_s: float, guard: Guard | None) -> TopicResponse:
         self._find(request.topic, find_s)
         if self.dead:
-            raise _refused(self.fault or KafkaError(KafkaError._FATAL))
+            raise self._refused(KafkaError(KafkaError._FATAL))
         if guard:
             guard()
         found: dict[int, Delivery] = {}
@@ -106,10 +106,18 @@ class _Line:
             known = self.producer.list_topics(topic, timeout=find_s).topics.get(topic)
         except KafkaException as error:
             self._poll(0)  # by which the client tells why
-            raise _refused(self.fault or error.args[0]) from None
+            raise self._refused(error.args[0]) from None
         self._poll(0)  # and whether it has given up itself
         if known is None or known.error is not None:
-            raise _refused(known.error if known else KafkaError(KafkaError.UNKNOWN_TOPIC_OR_PART))
+            self.fault = known.error if known else KafkaError(KafkaError.UNKNOWN_TOPIC_OR_PART)
+            raise self._refused(self.fault)
+
+    def _refused(self, error: KafkaError) -> Retry:
+        """Why nothing was said: what the client told by itself, or the `error` of a call."""
+        reason = ACT.get(self.fault.code() if self.fault else error.code())
+        if reason:
+            return Retry(reason, SOMEBODY_MUST_ACT_S, perhaps=False)
+        return Retry("not-connected", perhaps=False)
 
     def _poll(self, wait_s: float) -> None:
         try:
@@ -157,7 +165,9 @@ def _producer(request: TopicRequest, deliver_s: float, heard: Callable[[KafkaErr
     try:
         return Producer(config, logger=SILENT)
     except KafkaException as error:
-        raise Misconfigured(f"a Kafka partner's settings: {_code(error.args[0])}: correct settings and secrets") from None
+        raise Misconfigured(
+            f"a Kafka partner's settings: {_code(error.args[0])}: correct settings and secrets"
+        ) from None
 
 
 def _note(found: dict[int, Delivery], index: int, error: KafkaError | None, report: Report) -> None:
@@ -166,13 +176,6 @@ def _note(found: dict[int, Delivery], index: int, error: KafkaError | None, repo
         found[index] = Delivery(code=ACT.get(error.code(), _code(error)))
     else:
         found[index] = Delivery(partition=_number(report.partition()), offset=_number(report.offset()))
-
-
-def _refused(error: KafkaError) -> Retry:
-    reason = ACT.get(error.code())
-    if reason:
-        return Retry(reason, SOMEBODY_MUST_ACT_S, perhaps=False)
-    return Retry("not-connected", perhaps=False)
 
 
 def _code(error: KafkaError) -> str:

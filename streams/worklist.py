@@ -45,7 +45,9 @@ class Worklist(Struct, frozen=True):
 
 @click.command("worklist")
 @click.argument("partner")
-@click.option("--write", "path", type=click.Path(dir_okay=False, path_type=Path), help="Seal the list into this new file.")
+@click.option(
+    "--write", "path", type=click.Path(dir_okay=False, path_type=Path), help="Seal the list into this new file."
+)
 @click.option("--by", default="", help="Who takes it; noted with every obligation on it.")
 def partners_worklist(partner: str, path: Path | None, by: str) -> None:
     """What people must tell PARTNER, by deadline. Identifiers stand in the sealed file alone."""
@@ -142,7 +144,9 @@ def _of(tools: Tools, name: str) -> tuple[Partner, Connector, str]:
     resolved, revealed = secrets.resolve(entry, os.environ)
     connector = connectors.build(resolved, revealed)
     if connector.reaches != Evidence.none:
-        raise Misconfigured(f"{name}: is told by its connector {entry.connector}: see `todoke obligations --partner {name}`")
+        raise Misconfigured(
+            f"{name}: is told by its connector {entry.connector}: see `todoke obligations --partner {name}`"
+        )
     return entry, connector, str(resolved.settings.get("how", ""))
 
 

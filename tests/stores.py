@@ -27,7 +27,7 @@ from todoke.sinks.s3 import sign
 from todoke.sinks.secrets import Secret
 from todoke.streams.embedded import ports
 
-SSHD = shutil.which("sshd") or "/usr/sbin/sshd"
+SSHD = shutil.which("sshd", path=f"{os.environ.get('PATH', '')}:/usr/sbin")
 S3 = shutil.which("versitygw")
 REGION = "ap-northeast-1"
 
@@ -47,14 +47,14 @@ class Place(NamedTuple):
     async def write(self, path: Path, body: bytes) -> None:
         """Put a file there, as its owner."""
         if self.notes is None:
-            path.write_bytes(body)
+            await asyncio.to_thread(path.write_bytes, body)
             return
         url = f"{self.entry.settings['url']}/{path.relative_to(self.folder)}"
         stamps = {"x-amz-date": f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}", "x-amz-content-sha256": sha256(body).hexdigest()}
         login = S3Login(region=REGION, **self.secrets)
-        async with aiohttp.ClientSession() as session:
-            async with session.put(url, data=body, headers=sign("PUT", url, stamps, login)) as answer:
-                assert answer.status == 200, await answer.text()
+        signed = sign("PUT", url, stamps, login)
+        async with aiohttp.ClientSession() as session, session.put(url, data=body, headers=signed) as answer:
+            assert answer.status == 200, await answer.text()
 
     def remove(self, path: Path) -> None:
         """Take a file out of the store, as its owner."""
@@ -101,7 +101,7 @@ async def asyncssh_store(
 @asynccontextmanager
 async def openssh_store(folder: Path) -> AsyncIterator[Place]:
     """OpenSSH's server, as whoever runs the tests; it has no root of its own, so paths are whole."""
-    if not Path(SSHD).exists():
+    if SSHD is None:
         pytest.skip("no sshd: apt install openssh-server")
     root, host, ours, port = prepared(folder / "store"), _key(), _key(), ports.free(1)[0]
     (folder / "host").write_bytes(host.export_private_key())
@@ -121,7 +121,7 @@ async def openssh_store(folder: Path) -> AsyncIterator[Place]:
     }
     (folder / "sshd_config").write_text("".join(f"{key} {value}\n" for key, value in settings.items()))
     if os.geteuid() == 0:
-        Path("/run/sshd").mkdir(exist_ok=True)  # where it separates privileges
+        os.makedirs("/run/sshd", exist_ok=True)  # noqa: PTH103  # where it separates privileges
     with running([SSHD, "-D", "-e", "-f", str(folder / "sshd_config")], folder / "log"):
         await answering(port)
         place = _sftp(port, host, ours, root)
@@ -175,8 +175,6 @@ def _key() -> asyncssh.SSHKey:
 
 
 def _sftp(port: int, host: asyncssh.SSHKey, ours: asyncssh.SSHKey, root: Path) -> Place:
-    made = entry(
-        url=f"sftp://127.0.0.1:{port}", user="todoke", host_keys=[host.export_public_key().decode().strip()]
-    )
+    made = entry(url=f"sftp://127.0.0.1:{port}", user="todoke", host_keys=[host.export_public_key().decode().strip()])
     secret = Secret(ours.export_private_key().decode())
     return Place(replace(made, secrets={"private_key": "env:K"}), {"private_key": secret}, root)

@@ -274,9 +274,7 @@ def _s3_problems(config: Config, partner: Partner) -> list[str]:
         found.append("settings.url: no query in an address of a bucket; drop it")
     if not config.region:
         found.append("settings.region: missing; signatures name one, as in ap-northeast-1")
-    found += [
-        f"secrets.{name}: missing; give env:NAME or file:PATH" for name in S3 if name not in partner.secrets
-    ]
+    found += [f"secrets.{name}: missing; give env:NAME or file:PATH" for name in S3 if name not in partner.secrets]
     return found + [f"secrets.{name}: of no use at S3; drop it" for name in SFTP if name in partner.secrets]
 
 

@@ -36,12 +36,15 @@ class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     servers: Annotated[tuple[str, ...], Meta(description="Brokers to ask first, each host:port")]
     topics: Annotated[dict[str, str], Meta(description="The topic of each account")]
     identifier_form: Annotated[
-        Form, Meta(description="What messages hold: hex SHA-256 of the canonical form, or that form; keys are hashes always")
+        Form,
+        Meta(description="What messages hold: hex SHA-256 of the canonical form, or that form; keys are hashes always"),
     ] = "sha256"
     security: Annotated[Security, Meta(description="How brokers are reached, by Kafka's names")] = "SSL"
     sasl_mechanism: Mechanism = "SCRAM-SHA-512"
     sasl_username: str = ""
-    ca_file: Annotated[str, Meta(description="Certificates of authorities that sign for the brokers; the system's when empty")] = ""
+    ca_file: Annotated[
+        str, Meta(description="Certificates of authorities that sign for the brokers; the system's when empty")
+    ] = ""
     insecure_plaintext: Annotated[
         bool, Meta(description="Allow a way without TLS to another machine, within a network of your own only")
     ] = False
@@ -166,7 +169,9 @@ def _login_problems(config: Config, partner: Partner) -> list[str]:
         if "sasl_password" not in given:
             found.append("secrets.sasl_password: missing; give env:NAME or file:PATH")
     elif "sasl_password" in given or config.sasl_username:
-        found.append(f"settings.security: {config.security} has no password; say SASL_SSL, or drop sasl_username and secret")
+        found.append(
+            f"settings.security: {config.security} has no password; say SASL_SSL, or drop sasl_username and secret"
+        )
     if len(given & {"client_certificate", "client_key"}) == 1:
         found.append("secrets: client_certificate and client_key go together; give both or neither")
     return found

@@ -4,7 +4,7 @@ import csv
 import io
 import re
 from collections.abc import Mapping, Sequence
-from typing import Annotated
+from typing import Annotated, Any
 
 from msgspec import Meta, Struct
 
@@ -13,7 +13,7 @@ from todoke.schemas.errors import Refused, Rejected
 from todoke.schemas.identity import KINDS, Identifier, IdentifierKind
 from todoke.schemas.partners import Partner
 from todoke.schemas.receipts import Evidence, Verb
-from todoke.sinks.base import File, HttpResponse, Item, ListRequest, Outcome, Plain
+from todoke.sinks.base import File, Item, ListRequest, Outcome, Plain
 from todoke.sinks.events import iso
 from todoke.sinks.maker import Maker
 from todoke.sinks.secrets import ENVIRONMENT, Secret
@@ -67,10 +67,12 @@ class Manual(Plain):
                 told = (iso(item.at), iso(item.deadline_at), each.kind, _written(each), " ".join(item.reasons))
                 writer.writerow((*about, *told))
         name = f"worklist-{iso(at)[:19].replace(':', '').replace('-', '')}Z.csv"
-        file = File(path=name, body=b"\xef\xbb\xbf" + text.getvalue().encode())  # the mark has spreadsheets read Japanese
+        file = File(
+            path=name, body=b"\xef\xbb\xbf" + text.getvalue().encode()
+        )  # the mark has spreadsheets read Japanese
         return ListRequest(recipients=self._config.recipients, file=file)
 
-    def verdict(self, items: Sequence[Item], response: HttpResponse) -> Sequence[Outcome]:
+    def verdict(self, items: Sequence[Item], response: Any) -> Sequence[Outcome]:  # noqa: ARG002  # nobody answers
         raise Rejected("by-hand")
 
 

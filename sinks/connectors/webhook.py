@@ -22,6 +22,7 @@ from todoke.sinks.maker import Maker
 from todoke.sinks.secrets import Secret
 from todoke.sinks.settings import Url, read, url_problems
 
+
 class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Settings of a webhook partner."""
 

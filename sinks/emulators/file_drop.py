@@ -17,7 +17,9 @@ from msgspec import Struct
 
 from .server import Answer, Call, Clock, Fault, Journal, hashed
 
-CREDENTIAL = re.compile(r"AWS4-HMAC-SHA256 Credential=([^/]+)/(\d{8}/[\w-]+/s3/aws4_request), ?SignedHeaders=([a-z0-9;-]+), ?Signature=([0-9a-f]{64})")
+CREDENTIAL = re.compile(
+    r"AWS4-HMAC-SHA256 Credential=([^/]+)/(\d{8}/[\w-]+/s3/aws4_request), ?SignedHeaders=([a-z0-9;-]+), ?Signature=([0-9a-f]{64})"
+)
 META = "x-amz-meta-"
 
 
@@ -67,9 +69,7 @@ class FileDropEmulator:
         kind = fault.kind if fault else ""
         headers = {"retry-after": str(round(fault.after_s))} if fault and kind == "503-retry-after" else {}
         try:
-            if kind in _PROBLEMS:
-                raise Problem(*_PROBLEMS[kind])
-            self._authenticate(call)
+            self._authenticate(call, kind)
             return self._answered(call, kind)
         except Problem as problem:
             body = "" if call.method == "HEAD" else f"<Error><Code>{problem}</Code><Key>{call.path}</Key></Error>"
@@ -142,8 +142,10 @@ class FileDropEmulator:
                 return Answer(200, json.dumps(said)[:-9])
         return Answer(200, json.dumps(said))
 
-    def _authenticate(self, call: Call) -> None:
+    def _authenticate(self, call: Call, kind: str) -> None:
         """Signature version 4, computed anew from what came."""
+        if kind in _PROBLEMS:
+            raise Problem(*_PROBLEMS[kind])
         found = CREDENTIAL.fullmatch(call.headers.get("authorization", ""))
         if not found or found[1] != self._options.access_key_id:
             raise Problem(403, "InvalidAccessKeyId")

@@ -28,7 +28,18 @@ class Options(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 class TreasureDataEmulator:
     """Keeps rows by import; of people the journal has hashes alone."""
 
-    faults = ("429", "429-retry-after", "500", "503", "auth", "denied", "no-table", "bad-record", "too-large", "no-json")
+    faults = (
+        "429",
+        "429-retry-after",
+        "500",
+        "503",
+        "auth",
+        "denied",
+        "no-table",
+        "bad-record",
+        "too-large",
+        "no-json",
+    )
 
     def __init__(self, token: str, options: Options, journal: Journal, clock: Clock) -> None:
         self._token = token

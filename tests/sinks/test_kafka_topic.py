@@ -55,7 +55,9 @@ def topic(secured: Secured) -> str:
     return name
 
 
-def connector(secured: Secured, topic: str, user: str = "broker", password: str = "", ca: Path | None = None) -> Connector:
+def connector(
+    secured: Secured, topic: str, user: str = "broker", password: str = "", ca: Path | None = None
+) -> Connector:
     entry = partner(
         "kafka_topic",
         servers=[secured.bootstrap],
@@ -76,7 +78,12 @@ async def sender(secured: Secured) -> AsyncIterator[Sender]:
 def read(secured: Secured, topic: str) -> list[Message]:
     """Everything that lies in a topic."""
     consumer = Consumer(
-        {"bootstrap.servers": secured.bootstrap, **secured.client("broker"), "group.id": "x", "enable.partition.eof": True}
+        {
+            "bootstrap.servers": secured.bootstrap,
+            **secured.client("broker"),
+            "group.id": "x",
+            "enable.partition.eof": True,
+        }
     )
     consumer.assign([TopicPartition(topic, each, 0) for each in range(PARTITIONS)])
     found, ended = [], 0
@@ -100,7 +107,11 @@ async def test_what_is_delivered_is_accepted_and_says_where_it_lies(
 
     messages = {message.key(): message for message in read(secured, topic)}
     assert [each.grade for each in outcomes] == [Evidence.accepted] * 2
-    assert set(messages) == {EMAIL_HASH.encode(), digest("+819012345678").encode(), digest("hanako@example.jp").encode()}
+    assert set(messages) == {
+        EMAIL_HASH.encode(),
+        digest("+819012345678").encode(),
+        digest("hanako@example.jp").encode(),
+    }
     first = messages[EMAIL_HASH.encode()]
     assert outcomes[0].reference == f"{first.partition()}/{first.offset()}"
     said = json.loads(first.value() or b"")
@@ -111,7 +122,7 @@ async def test_what_is_delivered_is_accepted_and_says_where_it_lies(
 async def test_what_is_said_of_one_identifier_stays_in_order(secured: Secured, topic: str, sender: Sender) -> None:
     exchange = Exchange(connector(secured, topic), sender, 20)
     for verb in ("grant", "withdraw", "delete"):
-        await exchange.call([item(verb, EMAIL)], now)  # type: ignore[arg-type]  # verbs they are
+        await exchange.call([item(verb, EMAIL)], now)
 
     messages = read(secured, topic)
 
@@ -207,9 +218,7 @@ async def test_brokers_whose_authority_we_do_not_trust_are_told_nothing(
 
 async def test_nobody_there_is_no_answer() -> None:
     entry = replace(
-        partner(
-            "kafka_topic", servers=["127.0.0.1:9"], topics={"main": "t"}, security="PLAINTEXT", sasl_username=""
-        ),
+        partner("kafka_topic", servers=["127.0.0.1:9"], topics={"main": "t"}, security="PLAINTEXT", sasl_username=""),
         secrets={},
     )
     assert check(entry) == []
@@ -276,6 +285,6 @@ def test_an_unsound_identifier_keeps_nobody_from_being_told() -> None:
     ],
 )
 def test_what_is_wrong_with_an_entry(settings: dict[str, Any], secrets: tuple[str, ...], problem: str) -> None:
-    entry = replace(partner("kafka_topic", **settings), secrets={name: "env:X" for name in secrets})
+    entry = replace(partner("kafka_topic", **settings), secrets=dict.fromkeys(secrets, "env:X"))
 
     assert problem in "\n".join(check(entry))
