@@ -192,11 +192,16 @@ async def test_a_folder_that_is_missing_gives_up_nobody(tmp_path: Path) -> None:
 class Breaking(asyncssh.SFTPServer):
     """Cuts the connection, or says no, when something is asked of it; `after` it was done, or instead."""
 
-    def __init__(self, channel: Any, root: Path, what: str, *, after: bool = False, no: bool = False) -> None:
+    def __init__(
+        self, channel: Any, root: Path, what: str, *, after: bool = False, no: bool = False, spare: int = 0
+    ) -> None:
         super().__init__(channel, chroot=os.fsencode(root))
-        self.what, self.after, self.no = what, after, no
+        self.what, self.after, self.no, self.spare = what, after, no, spare
 
     def _strike(self) -> None:
+        self.spare -= 1
+        if self.spare >= 0:
+            return
         if self.no:
             raise asyncssh.SFTPFailure("disk full at taro.yamada@example.com")
         self.channel.get_connection().abort()
@@ -211,7 +216,7 @@ class Breaking(asyncssh.SFTPServer):
         if self.what == "rename" and not self.after:
             self._strike()
         super().rename(oldpath, newpath)
-        if self.what == "rename":
+        if self.what == "rename" and self.after:
             self._strike()
 
 
@@ -242,6 +247,43 @@ async def test_a_way_that_breaks_says_whether_the_file_may_be_there(
         assert raised.value.perhaps is perhaps
         assert perhaps or not visible
         assert bool(visible) is given.get("after", False)
+
+
+@pytest.mark.parametrize("what", ["write", "rename"])
+@pytest.mark.parametrize("no", [True, False])
+async def test_once_the_data_stands_there_whatever_breaks_it_may_have_been_read(
+    tmp_path: Path, what: str, no: bool
+) -> None:
+    root = tmp_path / "store"
+    async with (
+        asyncssh_store(tmp_path, lambda channel: Breaking(channel, root, what, no=no, spare=1)) as place,
+        Sender(hosts([place.entry])) as sender,
+    ):
+        drop = Drop(place, sender)
+
+        with pytest.raises(Retry) as raised:
+            await drop.put()
+
+        assert [each for each in drop.there() if not each.startswith(".")]
+        assert raised.value.perhaps
+
+
+async def test_a_guard_that_says_no_just_before_the_name_appears_leaves_nothing_behind(tmp_path: Path) -> None:
+    asked: list[int] = []
+
+    def guard() -> None:
+        asked.append(1)
+        if len(asked) == 2:
+            raise Retry("overdue", 0, perhaps=False)
+
+    async with asyncssh_store(tmp_path) as place, Sender(hosts([place.entry])) as sender:
+        drop = Drop(place, sender)
+
+        with pytest.raises(Retry, match="overdue") as raised:
+            await drop.put(guard=guard)
+
+        assert not raised.value.perhaps
+        assert drop.there() == {}
 
 
 async def test_a_name_that_was_taken_while_we_wrote_is_looked_at(tmp_path: Path) -> None:

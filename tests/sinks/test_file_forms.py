@@ -112,7 +112,17 @@ def test_names_tell_files_apart_and_say_nothing_of_anybody() -> None:
     one, other = item(), item(number=2)
     assert name(one) == name(one)
     assert len({name(one), name(other), name(one, other), name(replace(one, identifiers=(EMAIL,)))}) == 4
-    assert hashlib.sha256(EMAIL_HASH.encode()).hexdigest()[:24] not in name(one)
+
+
+def test_a_name_can_not_be_used_to_guess_who_is_in_the_file() -> None:
+    entry = replace(partner("file_drop", format="liveramp", acknowledgements=""), identifiers=("email",))
+    connector = build(entry, ROW_OF["file_drop"].secrets)
+    one, other = (connector.request([item(number=number)], AT) for number in (1, 2))
+    assert isinstance(one, FileRequest)
+    assert isinstance(other, FileRequest)
+
+    assert one.files[0].body == other.files[0].body
+    assert one.files[0].path != other.files[0].path
 
 
 def test_a_file_above_the_limit_is_halved_and_one_row_is_sent_whatever_its_size() -> None:
@@ -135,6 +145,8 @@ def test_liveramps_profile_has_addresses_alone_and_no_checksum() -> None:
     assert [each.body.decode() for each in request.files] == [f'audience_key,email\n"{EMAIL_HASH}","{EMAIL_HASH}"']
     with pytest.raises(Rejected, match="no-usable-identifier"):
         connector.request([item("withdraw", PHONE)], AT)
+    with pytest.raises(Rejected, match="no-usable-identifier"):
+        connector.request([item("withdraw", EMAIL), item("withdraw", PHONE, number=2)], AT)
     assert connector.group(item("withdraw", PHONE)) != connector.group(item("withdraw", EMAIL))
 
 

@@ -54,6 +54,7 @@ def test_a_repeat_is_the_same_import_and_another_obligation_another() -> None:
     one, other = item(), item(number=2)
 
     assert treasure().request([one], AT) == treasure().request([one], AT + 1000)
+    assert treasure().request([one], AT).body[4:8] == bytes(4)  # no time of packing
     assert treasure().request([one], AT).url != treasure().request([other], AT).url
     assert treasure().request([one], AT).url != treasure().request([one, other], AT).url
 
