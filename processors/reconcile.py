@@ -22,13 +22,18 @@ from .plan import NO_CONNECTOR, Demand, identify, of_partner, supersessions
 from .sharing import OVERLAP_MS, SHARED, Group, Sharing
 
 ANSWERED = frozenset({"done", "closed"})
+BY_HAND = "by-hand"
 
 
 class Recipient(Struct, frozen=True):
-    """A partner, and the effect that each verb has there; a verb that is missing can't be asked."""
+    """A partner, and the effect that each verb has there; a verb that is missing can't be asked.
+
+    `by_hand`: nobody is called, people tell the partner.
+    """
 
     partner: Partner
     effects: Mapping[Verb, str]
+    by_hand: bool = False
 
     @property
     def permissive(self) -> str | None:
@@ -173,6 +178,8 @@ def _judge(
     theirs = _theirs(record, partner)
     if not theirs:
         return _Blocked(obligation, "unreachable")
+    if recipient.by_hand:
+        return _Blocked(obligation, BY_HAND)
     left_out = _left_out(obligation, theirs, sharing)
     theirs = [group for group in theirs if group[0].alias not in left_out]
     if not theirs:

@@ -5,12 +5,14 @@ dispatcher owns the rest (batching, limits, retry, bisecting, receipts), the sen
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
 from msgspec import Struct
 
 from todoke.schemas.identity import Identifier
 from todoke.schemas.receipts import Evidence, Verb
+
+from .secrets import Secret
 
 
 class Item(Struct, frozen=True, kw_only=True):
@@ -54,6 +56,130 @@ class HttpResponse(Struct, frozen=True, kw_only=True):
     def __repr__(self) -> str:
         """Nothing that law 7 forbids."""
         return f"HttpResponse({self.status})"
+
+
+class SftpLogin(Struct, frozen=True, kw_only=True):
+    """Who we are to an SFTP server, and who it is: its public keys, as lines of OpenSSH."""
+
+    user: str
+    host_keys: tuple[str, ...]
+    private_key: Secret | None = None
+    password: Secret | None = None
+
+
+class S3Login(Struct, frozen=True, kw_only=True):
+    """Keys of an S3 store, for signatures of version 4 in `region`."""
+
+    region: str
+    access_key_id: Secret
+    secret_access_key: Secret
+    session_token: Secret | None = None
+
+
+class File(Struct, frozen=True, kw_only=True):
+    """A file at its path below the store's address. Its repr shows the path alone, which names nobody."""
+
+    path: str
+    body: bytes
+
+    def __repr__(self) -> str:
+        """Nothing that law 7 forbids."""
+        return f"File({self.path})"
+
+
+class FileRequest(Struct, frozen=True, kw_only=True):
+    """`files` to be put into the store at `url`, in order, then the paths `wanted` to be read; `at` (ms) for signatures.
+
+    A file appears whole or not at all, and never in the place of another. One that is there already with the same
+    content counts as put.
+    """
+
+    url: str
+    login: SftpLogin | S3Login
+    at: int
+    files: tuple[File, ...] = ()
+    wanted: tuple[str, ...] = ()
+
+    def __repr__(self) -> str:
+        """Nothing that law 7 forbids."""
+        return f"FileRequest({', '.join(each.path for each in self.files)})"
+
+
+class FileResponse(Struct, frozen=True, kw_only=True):
+    """`found` are the wanted files that are there; `taken` is the path at which something else stood, where writing ended."""
+
+    found: Mapping[str, bytes] = {}
+    taken: str = ""
+
+    def __repr__(self) -> str:
+        """Nothing that law 7 forbids."""
+        return f"FileResponse({len(self.found)} found{', taken' if self.taken else ''})"
+
+
+class Message(Struct, frozen=True, kw_only=True):
+    """One record of a topic. Its repr shows nothing: key and value name people."""
+
+    key: bytes
+    value: bytes
+
+    def __repr__(self) -> str:
+        """Nothing that law 7 forbids."""
+        return "Message(…)"
+
+
+class TopicRequest(Struct, frozen=True, kw_only=True):
+    """`messages` for a topic at the Kafka cluster behind `servers` (`host:port`); `client` are librdkafka's settings.
+
+    Secrets among those are settings whose value is a `Secret`.
+    """
+
+    servers: tuple[str, ...]
+    topic: str
+    client: Mapping[str, str | Secret]
+    messages: tuple[Message, ...]
+
+    @property
+    def url(self) -> str:
+        """The topic as an address, by the first server."""
+        return f"kafka://{self.servers[0]}/{self.topic}"
+
+    def __repr__(self) -> str:
+        """Nothing that law 7 forbids."""
+        return f"TopicRequest({self.topic}, {len(self.messages)} messages)"
+
+
+class Delivery(Struct, frozen=True, kw_only=True):
+    """What became of one message: where it lies, or the `code` of why it does not."""
+
+    partition: int = -1
+    offset: int = -1
+    code: str = ""
+
+
+class TopicResponse(Struct, frozen=True, kw_only=True):
+    """One delivery for each message, in order."""
+
+    deliveries: tuple[Delivery, ...]
+
+
+class ListRequest(Struct, frozen=True, kw_only=True):
+    """A work list for people, to be sealed for the `recipients` (keys of age). Nothing is called: a person writes it out."""
+
+    recipients: tuple[str, ...]
+    file: File
+
+    @property
+    def url(self) -> str:
+        """None: nobody is called."""
+        return ""
+
+    def __repr__(self) -> str:
+        """Nothing that law 7 forbids."""
+        return f"ListRequest({self.file.path})"
+
+
+Request = HttpRequest | FileRequest | TopicRequest | ListRequest
+"""What a connector may ask for; each kind has its carrier (`sender`), and an answer of its own kind. A list has neither."""
 
 
 class Outcome(Struct, frozen=True, kw_only=True):
@@ -119,11 +245,11 @@ class Polls(Protocol):
         """How many references a question may name."""
         ...
 
-    def ask(self, references: Sequence[str], at: int) -> HttpRequest:
+    def ask(self, references: Sequence[str], at: int) -> Request:
         """The question, at `at` (ms)."""
         ...
 
-    def read(self, references: Sequence[str], response: HttpResponse) -> Sequence[Outcome | None]:
+    def read(self, references: Sequence[str], response: Any) -> Sequence[Outcome | None]:
         """What became of each, in order; None while it is under way. A `grade` of `none` with a `reason`: it failed,
         surely without effect; `sent` with a `reason`: it failed, perhaps with some. Raises `Retry`, `Expired`.
         """
@@ -144,11 +270,11 @@ class Callbacks(Protocol):
 class Probe(Protocol):
     """A call that changes nothing at the partner, and shows whether credentials and settings are right."""
 
-    def ask(self, at: int) -> HttpRequest:
+    def ask(self, at: int) -> Request:
         """The call, at `at` (ms)."""
         ...
 
-    def read(self, response: HttpResponse) -> None:
+    def read(self, response: Any) -> None:
         """Returns when all is well. Raises `Retry`, `Expired` or `Rejected` with a reason."""
         ...
 
@@ -158,7 +284,10 @@ class Connector(Protocol):
 
     @property
     def reaches(self) -> Evidence:
-        """The highest rung that this interface can ever give evidence of."""
+        """The highest rung that this interface can ever give evidence of.
+
+        `none`: nobody is called. What is owed stays open, blocked as `by-hand`, until a person brings evidence.
+        """
         ...
 
     @property
@@ -197,15 +326,15 @@ class Connector(Protocol):
         """How much of the partner's limit of items per call the item uses up (rows, most often)."""
         ...
 
-    def request(self, items: Sequence[Item], at: int) -> HttpRequest:
+    def request(self, items: Sequence[Item], at: int) -> Request:
         """The call for `items`, all of one group, within the limits. `at` is now, in ms, for signatures.
 
         Raises `Rejected` when no identifier of an item can be brought into the partner's form.
         """
         ...
 
-    def verdict(self, items: Sequence[Item], response: HttpResponse) -> Sequence[Outcome]:
-        """What `response` means, one outcome for each item in order.
+    def verdict(self, items: Sequence[Item], response: Any) -> Sequence[Outcome]:
+        """What `response` means, which is of the request's kind: one outcome for each item in order.
 
         Raises `Retry` (not now), `Expired` (with another token), `Split` (one row spoils the batch) or `Rejected` (all of
         them, for good).

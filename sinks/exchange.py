@@ -7,13 +7,13 @@ longer. It is kept in memory alone: a process that starts asks for one.
 import asyncio
 from collections.abc import Callable, Sequence
 from time import monotonic
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from msgspec.structs import replace
 
 from todoke.schemas.errors import Expired, Retry
 
-from .base import Connector, HttpRequest, HttpResponse, Item, Outcome
+from .base import Connector, HttpRequest, Item, Outcome, Request
 from .sender import Guard, Sender
 
 Answer = TypeVar("Answer")
@@ -60,8 +60,8 @@ class Exchange:
 
     async def _exchange(
         self,
-        ask: Callable[[], HttpRequest],
-        read: Callable[[HttpResponse], Answer],
+        ask: Callable[[], Request],
+        read: Callable[[Any], Answer],
         now: Callable[[], int],
         guard: Guard | None = None,
     ) -> Answer:
@@ -74,10 +74,10 @@ class Exchange:
         token = await self._good(now, token)
         return read(await self._send(ask(), token, guard))
 
-    async def _send(self, request: HttpRequest, token: str, guard: Guard | None) -> HttpResponse:
-        if token:
+    async def _send(self, request: Request, token: str, guard: Guard | None) -> Any:
+        if token and isinstance(request, HttpRequest):
             request = replace(request, headers={**request.headers, "authorization": f"Bearer {token}"})
-        return await self.sender.send(request, self.timeout_s, guard=guard)
+        return await self.sender.carry(request, self.timeout_s, guard)
 
     async def _good(self, now: Callable[[], int], dead: str) -> str:
         """A token that is good, other than `dead`; empty where the partner needs none."""

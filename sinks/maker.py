@@ -56,7 +56,7 @@ class Maker(NamedTuple):
         except msgspec.ValidationError:
             return found  # said above
         reach = self.reaches(config)
-        if Evidence[partner.done] > reach:
+        if Evidence.none < reach < Evidence[partner.done]:  # where it is none, a person closes what is owed
             found.append(
                 f"done: {partner.done} is more than this interface gives evidence of; say {reach.name} at most"
             )

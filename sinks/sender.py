@@ -1,22 +1,26 @@
 """The one sender: takes a request of values, does the input and output, gives an answer of values.
 
+Calls by HTTP are its own; files and topics have carriers (`files`, `topics`), behind the same list of hosts.
+
 It writes no log line, and its errors carry codes: addresses, headers and bodies hold secrets and people (law 7).
 """
 
 from collections.abc import Callable, Collection
 from contextvars import ContextVar
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 import aiohttp
 from aiohttp import ClientHandlerType, ClientRequest, ClientResponse
 from aiohttp.abc import AbstractStreamWriter
 from aiohttp.connector import Connection
 
-from todoke.schemas.errors import Misconfigured, Retry
+from todoke.schemas.errors import Misconfigured, Rejected, Retry
 
-from .base import HttpRequest, HttpResponse
+from . import files
+from .base import FileRequest, HttpRequest, HttpResponse, ListRequest, Request
 from .settings import authority
+from .topics import Topics
 
 LARGEST_ANSWER = 1 << 20
 
@@ -38,6 +42,7 @@ class Sender:
             request_class=_Guarded,
             trust_env=False,
         )
+        self._topics = Topics()
 
     async def __aenter__(self) -> Self:
         return self
@@ -50,6 +55,23 @@ class Sender:
     async def close(self) -> None:
         """Close every connection. May be called twice."""
         await self._session.close()
+        await self._topics.close()
+
+    async def carry(self, request: Request, timeout_s: float, guard: Guard | None = None) -> Any:
+        """What `request` asks for, of whichever kind: its answer is of the same kind. As `send`, and raises as it does.
+
+        A topic's brokers tell us of each other, so the list of hosts holds for those that are asked first.
+        """
+        if isinstance(request, HttpRequest):
+            return await self.send(request, timeout_s, guard=guard)
+        if isinstance(request, FileRequest):
+            self._allow(authority(request.url))
+            return await files.carry(request, timeout_s, guard, self._send_for)
+        if isinstance(request, ListRequest):
+            raise Rejected("by-hand")
+        for each in request.servers:
+            self._allow(authority(f"kafka://{each}"))
+        return await self._topics.carry(request, timeout_s, guard)
 
     async def send(
         self, request: HttpRequest, timeout_s: float, traceparent: str = "", guard: Guard | None = None
@@ -61,8 +83,8 @@ class Sender:
         written, when there is a connection: what it raises is raised here, and nothing was sent. Raises `Retry`: `perhaps` is false when no
         byte of the request was written, true when that isn't known. Raises `Misconfigured` for a host not listed.
         """
-        if (host := authority(request.url)) not in self._hosts:
-            raise Misconfigured(f"{host or 'an address without a host'} is no host of a partner; add it to settings")
+        host = authority(request.url)
+        self._allow(host)
         headers = {**request.headers, "traceparent": traceparent} if traceparent else request.headers
         _guard.set(guard)
         try:
@@ -84,6 +106,13 @@ class Sender:
             raise Misconfigured(f"an address or header for {host} is unsound; correct it in settings") from None
         except aiohttp.ClientError:
             raise Retry("malformed-answer") from None
+
+    def _allow(self, host: str) -> None:
+        if host not in self._hosts:
+            raise Misconfigured(f"{host or 'an address without a host'} is no host of a partner; add it to settings")
+
+    async def _send_for(self, request: HttpRequest, timeout_s: float, guard: Guard | None) -> HttpResponse:
+        return await self.send(request, timeout_s, guard=guard)
 
     async def _read(self, response: ClientResponse) -> bytes:
         body = bytearray()

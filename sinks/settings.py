@@ -64,7 +64,7 @@ def url_problems(name: str, url: str, *, insecure: bool) -> list[str]:
     if parts is None or parts.scheme not in {"http", "https"} or not _sound(host):
         return [f"settings.{name}: not an http(s) address; give https://host/path"]
     found = []
-    if parts.scheme == "http" and not insecure and not _this_machine(host):
+    if parts.scheme == "http" and not insecure and not this_machine(host):
         found.append(f"settings.{name}: http would show people's identifiers to the network; use https")
     if parts.username or parts.password or parts.fragment:
         found.append(f"settings.{name}: no user, password or fragment in an address; use secrets")
@@ -89,7 +89,7 @@ def authority(url: str) -> str:
     if parts is None or not parts.hostname:
         return ""
     host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
-    port = {"http": 80, "https": 443}.get(parts.scheme, 0) if parts.port is None else parts.port
+    port = {"http": 80, "https": 443, "sftp": 22}.get(parts.scheme, 0) if parts.port is None else parts.port
     return f"{host}:{port}"
 
 
@@ -108,7 +108,9 @@ def _sound(host: str) -> bool:
     return ":" in host or all(_LABEL.fullmatch(label) for label in host.split("."))
 
 
-def _this_machine(host: str) -> bool:
+def this_machine(host: str) -> bool:
+    """Whether a host, with or without its port, is this machine and no other."""
+    host = (split(f"//{host}") or SplitResult("", "", "", "", "")).hostname or host
     try:
         return ip_address(host).is_loopback
     except ValueError:

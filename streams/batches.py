@@ -107,13 +107,13 @@ def opened(looks: Iterable[Look], tools: Tools) -> list[Opened]:
             start_by = look.decided_at + STARTS_WITHIN_MS
             if not call.obligation.restrictive:
                 start_by = min(start_by, look.seen_at + tools.permission_bound_ms)
-            found.append(Opened(look.entry, call, _item(look, call, tools), look.seen_at, start_by))
+            found.append(Opened(look.entry, call, item_of(look.record, call, tools), look.seen_at, start_by))
     return found
 
 
-def _item(look: Look, call: Call, tools: Tools) -> Item:
+def item_of(record: SubjectRecord | None, call: Call, tools: Tools) -> Item:
     """Open the identifiers: from here to the partner's answer they are in the clear, in memory alone."""
-    owed, record = call.obligation, look.record
+    owed = call.obligation
     assert record is not None  # a call is decided from a record
     keys = {
         name: open_key(tools.keyring, record.subject_ref, name, record.keys[name])

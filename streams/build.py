@@ -16,8 +16,10 @@ from todoke.schemas.errors import Misconfigured
 from todoke.schemas.events import INTAKE
 from todoke.schemas.partners import Partner, Rules
 from todoke.schemas.policy import Problem
+from todoke.schemas.receipts import Evidence
 from todoke.schemas.registry import RuleKind
 from todoke.sinks import connectors, secrets
+from todoke.sinks.base import Connector
 from todoke.sinks.exchange import Exchange
 from todoke.sinks.sender import Sender
 
@@ -218,9 +220,14 @@ def desks(made: Parts, names: Sequence[str], sender: Sender) -> list[Desk]:
             resolved, revealed = secrets.resolve(partner, os.environ)
             connector = connectors.build(resolved, revealed)
             exchange = Exchange(connector, sender, partner.limits.timeout_ms / 1000)
-            place = Place(Recipient(partner, connector.effects), exchange)
+            place = Place(recipient(partner, connector), exchange)
             found.append(Desk(place, made.tools, made.due))
     return found
+
+
+def recipient(partner: Partner, connector: Connector) -> Recipient:
+    """A partner as decisions see it: one whose interface gives no evidence at all is told by people."""
+    return Recipient(partner, connector.effects, by_hand=connector.reaches == Evidence.none)
 
 
 def hosts(made: Parts, names: Sequence[str]) -> frozenset[str]:

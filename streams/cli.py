@@ -47,6 +47,7 @@ from .rebuild import view_group
 from .recovery import lanes_group, replaying
 from .snapshot import Topics
 from .terminal import console, opened
+from .worklist import partners_worklist
 
 LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s %(message)s"
 
@@ -228,6 +229,9 @@ def partners_check() -> None:
     found = build.rules(settings.load())
     count = len(found.registry.partners)
     click.echo(f"policy {found.policy.name} revision {found.policy.revision}, {count} partners: no problem found")
+
+
+partners_group.add_command(partners_worklist)
 
 
 @main.command()

@@ -132,10 +132,15 @@ def act(tools: Tools, obligation_id: str, done: str, *, by: str, ground: str, ev
         raise Misconfigured(
             f"{obligation_id}: it is {owed.state}: only what counts as told can turn out to have failed"
         )
-    at = tools.now()
+    tools.outbox.send(noted(tools, owed, done, by=by, ground=ground, evidence=evidence))
+
+
+def noted(tools: Tools, owed: Obligation, done: str, *, by: str, ground: str, evidence: str = "") -> list[Letter]:
+    """What says that a person did something about an obligation: a receipt, and a row of the log."""
+    at, again, ref = tools.now(), done == ACTS["reopen"], owed.subject_ref
     receipt = Receipt(
         receipt_id=str(uuid4()),
-        obligation_id=obligation_id,
+        obligation_id=owed.obligation_id,
         subject_ref=ref,
         partner=owed.partner,
         account=owed.account,
@@ -159,17 +164,15 @@ def act(tools: Tools, obligation_id: str, done: str, *, by: str, ground: str, ev
         source="people",
         number=0,
         at=at,
-        cause=obligation_id,
+        cause=owed.obligation_id,
         partner=owed.partner,
         payload=seal_for_log(tools.keyring, row_id, payload, tools.random),
     )
     codec = tools.codec
-    tools.outbox.send(
-        [
-            Letter(tools.topic("receipts"), ref, codec.encode(receipt)),
-            Letter(tools.topic("provision-log"), ref, codec.encode(row)),
-        ]
-    )
+    return [
+        Letter(tools.topic("receipts"), ref, codec.encode(receipt)),
+        Letter(tools.topic("provision-log"), ref, codec.encode(row)),
+    ]
 
 
 def wake(tools: Tools, due: Due, partitions: int, partner: str, reason: str) -> int:

@@ -11,16 +11,33 @@ from todoke.sinks.maker import Maker
 from todoke.sinks.secrets import Secret
 from todoke.sinks.settings import authority, suggest
 
-from . import braze, criteo, google_data_manager, liveramp_privacy, meta, opendsr, the_trade_desk, webhook
+from . import (
+    braze,
+    criteo,
+    file_drop,
+    google_data_manager,
+    kafka_topic,
+    liveramp_privacy,
+    manual,
+    meta,
+    opendsr,
+    the_trade_desk,
+    treasure_data,
+    webhook,
+)
 
 CONNECTORS: dict[str, Maker] = {
     "braze": braze.MAKER,
     "criteo": criteo.MAKER,
+    "file_drop": file_drop.MAKER,
     "google_data_manager": google_data_manager.MAKER,
+    "kafka_topic": kafka_topic.MAKER,
     "liveramp_privacy": liveramp_privacy.MAKER,
+    "manual": manual.MAKER,
     "meta": meta.MAKER,
     "opendsr": opendsr.MAKER,
     "the_trade_desk": the_trade_desk.MAKER,
+    "treasure_data": treasure_data.MAKER,
     "webhook": webhook.MAKER,
 }
 

@@ -5,25 +5,22 @@ Source: Standard Webhooks 1.0.0, spec/standard-webhooks.md of standard-webhooks/
 
 import re
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime, timedelta
-from typing import Annotated, Any, Literal
+from typing import Annotated
 
 import msgspec
 from msgspec import Meta, Struct
 
-from todoke.processors import identifiers
-from todoke.schemas.errors import Refused, Rejected
-from todoke.schemas.identity import KINDS, Identifier, IdentifierKind
+from todoke.schemas.errors import Rejected
+from todoke.schemas.identity import KINDS, IdentifierKind
 from todoke.schemas.partners import Partner
 from todoke.schemas.receipts import Evidence, Verb
 from todoke.sinks import signatures
 from todoke.sinks.base import HttpRequest, HttpResponse, Item, Outcome, Plain
+from todoke.sinks.events import Form, event
 from todoke.sinks.http import json_object, refuse
 from todoke.sinks.maker import Maker
 from todoke.sinks.secrets import Secret
 from todoke.sinks.settings import Url, read, url_problems
-
-Form = Literal["plain", "sha256"]
 
 
 class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -72,7 +69,7 @@ class Webhook(Plain):
 
     def request(self, items: Sequence[Item], at: int) -> HttpRequest:
         [item] = items
-        body = msgspec.json.encode(self._event(item))
+        body = msgspec.json.encode(event(item, EFFECTS[item.verb], self._config.identifier_form))
         signed = signatures.headers(self._keys, item.request_id, at, body)
         headers = {"content-type": "application/json", **signed}
         return HttpRequest(method="POST", url=self._config.url, headers=headers, body=body)
@@ -83,35 +80,6 @@ class Webhook(Plain):
         if refusal := refuse(response):
             raise refusal
         return [self._accepted(item, response) for item in items]
-
-    def _event(self, item: Item) -> dict[str, Any]:
-        return {
-            "type": f"todoke.suppression.{item.verb}",
-            "timestamp": _iso(item.at),
-            "data": {
-                "obligation_id": item.obligation_id,
-                "verb": item.verb,
-                "effect": EFFECTS[item.verb],
-                "scope": item.scope,
-                "account": item.account,
-                "deadline": _iso(item.deadline_at),
-                "reasons": list(item.reasons),
-                "identifiers": self._identifiers(item.identifiers),
-            },
-        }
-
-    def _identifiers(self, given: Sequence[Identifier]) -> list[dict[str, str]]:
-        named = []
-        for each in given:
-            try:
-                form = identifiers.canonical(each.kind, each.value)
-            except Refused:
-                continue  # one unsound identifier must not keep the sound ones from being told
-            plain = self._config.identifier_form == "plain"
-            named.append({"kind": each.kind, **({"value": form} if plain else {"sha256": identifiers.digest(form)})})
-        if not named:
-            raise Rejected("no-usable-identifier")
-        return named
 
     def _accepted(self, item: Item, response: HttpResponse) -> Outcome:
         """A 2xx is `accepted`; a receipt that verifies makes it `processed`, one that doesn't says so as the reference.
@@ -148,11 +116,6 @@ def problems(config: Config, partner: Partner) -> list[str]:
     if not partner.identifiers:
         found.append("identifiers: none; a webhook names people by at least one kind")
     return found
-
-
-def _iso(at: int) -> str:
-    moment = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(milliseconds=at)
-    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 MAKER = Maker(

@@ -11,7 +11,18 @@ from msgspec import Struct
 
 from todoke.schemas.errors import Misconfigured
 
-from . import braze, criteo, google_data_manager, liveramp_privacy, meta, opendsr, the_trade_desk, webhook
+from . import (
+    braze,
+    criteo,
+    file_drop,
+    google_data_manager,
+    liveramp_privacy,
+    meta,
+    opendsr,
+    the_trade_desk,
+    treasure_data,
+    webhook,
+)
 from .server import Clock, Emulator, Journal, listening
 
 
@@ -25,11 +36,13 @@ class Maker(NamedTuple):
 EMULATORS: dict[str, Maker] = {
     "braze": Maker(braze.Options, braze.BrazeEmulator),
     "criteo": Maker(criteo.Options, criteo.CriteoEmulator),
+    "file_drop": Maker(file_drop.Options, file_drop.FileDropEmulator),
     "google_data_manager": Maker(google_data_manager.Options, google_data_manager.GoogleEmulator),
     "liveramp_privacy": Maker(liveramp_privacy.Options, liveramp_privacy.LiveRampPrivacyEmulator),
     "meta": Maker(meta.Options, meta.MetaEmulator),
     "opendsr": Maker(opendsr.Options, opendsr.OpenDsrEmulator),
     "the_trade_desk": Maker(the_trade_desk.Options, the_trade_desk.TradeDeskEmulator),
+    "treasure_data": Maker(treasure_data.Options, treasure_data.TreasureDataEmulator),
     "webhook": Maker(webhook.Options, webhook.WebhookEmulator),
 }
 

@@ -233,6 +233,17 @@ def test_a_verb_that_the_partner_does_not_understand_is_blocked_and_not_replaced
     assert verbs(work) == done(blocked=["withdraw research: verb-unsupported"])
 
 
+def test_a_partner_that_people_tell_is_called_by_nobody_and_closed_by_no_earlier_call() -> None:
+    desk = Recipient(SHOP, EFFECTS, by_hand=True)
+    nobody = with_identifiers(written(consent("a", "research")), "c", kind="cookie_id")
+
+    assert verbs(reconcile(known(STOP), desk, RULES, LATE)) == done(blocked=["withdraw research: by-hand"])
+    assert verbs(reconcile(known(STOP, told("out", LATE - 10)), desk, RULES, LATE)) == done(
+        blocked=["withdraw research: by-hand"]
+    )
+    assert verbs(reconcile(known(nobody), desk, RULES, LATE)) == done(blocked=["withdraw research: unreachable"])
+
+
 @pytest.mark.parametrize("state", ["blocked", "given up"])
 def test_what_was_blocked_is_tried_again_when_it_can_be(state: str) -> None:
     assert verbs(look(known(STOP, blocked=state))) == done(called=["withdraw research"])

@@ -11,7 +11,8 @@ from todoke.schemas.identity import Identifier
 from todoke.schemas.receipts import Evidence
 from todoke.sinks import signatures
 from todoke.sinks.base import HttpResponse, Item
-from todoke.sinks.connectors.webhook import Config, Form, Webhook
+from todoke.sinks.connectors.webhook import Config, Webhook
+from todoke.sinks.events import Form
 from todoke.sinks.secrets import Secret
 
 KEY = signatures.key_of(Secret("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"), "test")

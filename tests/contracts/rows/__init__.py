@@ -5,7 +5,7 @@ The people are invented, the keys are published examples; the time of the golden
 
 import importlib
 import pkgutil
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from msgspec import Struct
 
@@ -54,7 +54,8 @@ class Row(Struct, frozen=True, kw_only=True):
     ends in. `secret` is the one that the emulator is started with, `options` its other options, `extra` settings that only
     the emulator's tests use. `faults` says what each fault must lead to. `asked` is who is asked for in those tests, `held`
     how the emulator's state names them, `applied` the `op`s of its journal that a withdrawal may leave there, `verb` the verb
-    asked. `key` are parts of secrets that may be shown nowhere.
+    asked. `key` are parts of secrets that may be shown nowhere. `way` is what its requests are; one that is not `emulated` is
+    tested against real servers instead, in tests/sinks. `several`: a call is more than one request, so they aren't counted.
     """
 
     settings: dict[str, Any]
@@ -74,6 +75,9 @@ class Row(Struct, frozen=True, kw_only=True):
     held: str = EMAIL_HASH
     verb: Verb = "withdraw"
     applied: tuple[str, ...] = ("withdrawn", "remove")
+    way: Literal["http", "file", "topic", "list"] = "http"
+    emulated: bool = True
+    several: bool = False
 
 
 def item(verb: Verb = "withdraw", *identifiers: Identifier, number: int = 1, at: int = AT) -> Item:

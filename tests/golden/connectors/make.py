@@ -1,26 +1,58 @@
 """Writes the golden requests of every connector: `python -m tests.golden.connectors.make`, then read the difference."""
 
+import gzip
 import json
 from pathlib import Path
+from typing import Any
 
+import msgspec
 from msgspec.structs import replace
 
 from tests.contracts.rows import AT, partner, rows
-from todoke.sinks.base import HttpRequest
+from todoke.sinks.base import FileRequest, HttpRequest, Request, TopicRequest
 from todoke.sinks.connectors import CONNECTORS
 
 HERE = Path(__file__).parent
 
 
-def text(request: HttpRequest) -> str:
-    """A request as readable JSON."""
-    shown = {
-        "method": request.method,
-        "url": request.url,
-        "headers": request.headers,
-        "body": request.body.decode(),
-    }
-    return json.dumps(shown, indent=2, ensure_ascii=False) + "\n"
+def text(request: Request) -> str:
+    """A request as readable JSON; logins are no part of it."""
+    return json.dumps(parts(request), indent=2, ensure_ascii=False) + "\n"
+
+
+def parts(request: Request) -> dict[str, Any]:
+    """What of a request is shown, by its kind."""
+    match request:
+        case HttpRequest():
+            head = {"method": request.method, "url": request.url, "headers": request.headers}
+            return {**head, "body": body(request.body)}
+        case FileRequest():
+            return {"url": request.url, "files": {each.path: body(each.body) for each in request.files}}
+        case TopicRequest():
+            messages = [{"key": each.key.decode(), "value": body(each.value)} for each in request.messages]
+            return {"url": request.url, "servers": request.servers, "messages": messages}
+    return {"recipients": request.recipients, "file": {request.file.path: body(request.file.body)}}
+
+
+def body(data: bytes) -> Any:
+    """Text as it is; what is packed by gzip, as the values in it."""
+    if not data.startswith(b"\x1f\x8b"):
+        return data.decode()
+    packed, values = gzip.decompress(data), []
+    while packed:
+        size = next(size for size in range(1, len(packed) + 1) if whole(packed[:size]))
+        values.append(msgspec.msgpack.decode(packed[:size]))
+        packed = packed[size:]
+    return values
+
+
+def whole(data: bytes) -> bool:
+    """Whether this is one value of MessagePack."""
+    try:
+        msgspec.msgpack.decode(data)
+    except (msgspec.DecodeError, ValueError):
+        return False
+    return True
 
 
 def golden(connector: str) -> dict[Path, str]:
