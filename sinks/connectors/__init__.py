@@ -11,9 +11,10 @@ from todoke.sinks.maker import Maker
 from todoke.sinks.secrets import Secret
 from todoke.sinks.settings import authority, suggest
 
-from . import braze, criteo, google_data_manager, liveramp_privacy, meta, opendsr, the_trade_desk, webhook
+from . import amplitude, braze, criteo, google_data_manager, liveramp_privacy, meta, opendsr, the_trade_desk, webhook
 
 CONNECTORS: dict[str, Maker] = {
+    "amplitude": amplitude.MAKER,
     "braze": braze.MAKER,
     "criteo": criteo.MAKER,
     "google_data_manager": google_data_manager.MAKER,

@@ -11,7 +11,7 @@ from msgspec import Struct
 
 from todoke.schemas.errors import Misconfigured
 
-from . import braze, criteo, google_data_manager, liveramp_privacy, meta, opendsr, the_trade_desk, webhook
+from . import amplitude, braze, criteo, google_data_manager, liveramp_privacy, meta, opendsr, the_trade_desk, webhook
 from .server import Clock, Emulator, Journal, listening
 
 
@@ -23,6 +23,7 @@ class Maker(NamedTuple):
 
 
 EMULATORS: dict[str, Maker] = {
+    "amplitude": Maker(amplitude.Options, amplitude.AmplitudeEmulator),
     "braze": Maker(braze.Options, braze.BrazeEmulator),
     "criteo": Maker(criteo.Options, criteo.CriteoEmulator),
     "google_data_manager": Maker(google_data_manager.Options, google_data_manager.GoogleEmulator),
