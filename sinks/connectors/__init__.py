@@ -11,7 +11,18 @@ from todoke.sinks.maker import Maker
 from todoke.sinks.secrets import Secret
 from todoke.sinks.settings import authority, suggest
 
-from . import amplitude, braze, criteo, google_data_manager, liveramp_privacy, meta, opendsr, the_trade_desk, webhook
+from . import (
+    amplitude,
+    braze,
+    criteo,
+    google_data_manager,
+    liveramp_privacy,
+    meta,
+    opendsr,
+    segment,
+    the_trade_desk,
+    webhook,
+)
 
 CONNECTORS: dict[str, Maker] = {
     "amplitude": amplitude.MAKER,
@@ -21,6 +32,7 @@ CONNECTORS: dict[str, Maker] = {
     "liveramp_privacy": liveramp_privacy.MAKER,
     "meta": meta.MAKER,
     "opendsr": opendsr.MAKER,
+    "segment": segment.MAKER,
     "the_trade_desk": the_trade_desk.MAKER,
     "webhook": webhook.MAKER,
 }

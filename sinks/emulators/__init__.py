@@ -11,7 +11,18 @@ from msgspec import Struct
 
 from todoke.schemas.errors import Misconfigured
 
-from . import amplitude, braze, criteo, google_data_manager, liveramp_privacy, meta, opendsr, the_trade_desk, webhook
+from . import (
+    amplitude,
+    braze,
+    criteo,
+    google_data_manager,
+    liveramp_privacy,
+    meta,
+    opendsr,
+    segment,
+    the_trade_desk,
+    webhook,
+)
 from .server import Clock, Emulator, Journal, listening
 
 
@@ -30,6 +41,7 @@ EMULATORS: dict[str, Maker] = {
     "liveramp_privacy": Maker(liveramp_privacy.Options, liveramp_privacy.LiveRampPrivacyEmulator),
     "meta": Maker(meta.Options, meta.MetaEmulator),
     "opendsr": Maker(opendsr.Options, opendsr.OpenDsrEmulator),
+    "segment": Maker(segment.Options, segment.SegmentEmulator),
     "the_trade_desk": Maker(the_trade_desk.Options, the_trade_desk.TradeDeskEmulator),
     "webhook": Maker(webhook.Options, webhook.WebhookEmulator),
 }
