@@ -99,6 +99,20 @@ def email_google(value: str) -> str:
     return f"{bare}@{domain}"
 
 
+def email_analytics(value: str) -> str:
+    """`email`, without dots where the domain is gmail.com or googlemail.com; `+tag` stays.
+
+    Google, Analytics Admin API, `properties.submitUserDeletion`, which has kept the rule that "Format user data" left.
+    """
+    local, _, domain = email(value).partition("@")
+    if domain not in {"gmail.com", "googlemail.com"}:
+        return f"{local}@{domain}"
+    bare = local.replace(".", "")
+    if not bare:
+        raise Refused("invalid-identifier", "identifiers.email", "Give one address, such as name@example.com.")
+    return f"{bare}@{domain}"
+
+
 def phone_e164(value: str) -> str:
     """E.164: `+`, country code, national number. Numbers without a country are Japanese.
 

@@ -1,4 +1,4 @@
-"""How Google's interfaces say no: a status of the canonical codes, and details with reasons.
+"""What Google's interfaces share: how they are opened, and how they say no (a canonical status, details with reasons).
 
 Sources: Google, AIP-193 "Errors"; Data Manager API, "Understand API errors", ErrorReason, "Limits and quotas", read
 2026-11-23 in copies of 2026.
@@ -11,15 +11,44 @@ from email.utils import parsedate_to_datetime
 from typing import Any
 
 from todoke.schemas.errors import Expired, Rejected, Retry, Split
+from todoke.schemas.partners import Partner
 
-from .base import HttpResponse
+from .base import Access, HttpResponse
 from .http import LONGEST_WAIT_S, json_object, refuse, retry_after
-from .oauth import SOMEBODY_MUST_ACT_S
+from .oauth import SOMEBODY_MUST_ACT_S, RefreshToken, ServiceAccount
+from .secrets import Secret
 
 NAME = re.compile(r"[A-Z][A-Z0-9_]{1,63}")
 DAY_S = 86_400.0
 RESET_S = 8 * 3600
 """A day's quota is back at midnight in California: 07:00 or 08:00 UTC."""
+
+SECRETS: dict[str, tuple[str, bool]] = {
+    "service_account": ("The JSON key file of a service account", False),
+    "client_secret": ("Secret of the OAuth client, with a refresh token", False),
+    "refresh_token": ("Refresh token of a user who has access, in place of a service account", False),
+}
+
+
+def access(partner: Partner, secrets: Mapping[str, Secret], token_url: str, client_id: str, scope: str) -> Access:
+    """How a token is got with the secrets that are there. Raises `Misconfigured` for a key file that is none."""
+    if "service_account" in secrets:
+        where = f"partner {partner.name}: secrets.service_account"
+        return ServiceAccount(token_url, secrets["service_account"], scope, where)
+    return RefreshToken(token_url, client_id, secrets["client_secret"], secrets["refresh_token"])
+
+
+def access_problems(client_id: str, partner: Partner) -> list[str]:
+    """What is wrong with the secrets of an entry: a service account, or a client's refresh token, and not both."""
+    given = set(partner.secrets)
+    if "service_account" in given:
+        more = sorted(given & {"client_secret", "refresh_token"})
+        return [f"secrets.{name}: not needed with a service account; drop one of the two" for name in more]
+    fix = "missing; give env:NAME or file:PATH"
+    if not given & {"client_secret", "refresh_token"}:
+        return [f"secrets.service_account: {fix}, or client_secret and refresh_token in its place"]
+    found = [f"secrets.{name}: {fix}" for name in ("client_secret", "refresh_token") if name not in given]
+    return found + ([] if client_id else ["settings.client_id: missing; a refresh token belongs to a client"])
 
 
 def raised(response: HttpResponse, everybody: Collection[str], *, several: bool) -> Exception:

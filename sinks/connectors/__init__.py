@@ -12,30 +12,38 @@ from todoke.sinks.secrets import Secret
 from todoke.sinks.settings import authority, suggest
 
 from . import (
+    amplitude,
     braze,
     criteo,
     file_drop,
+    ga4,
     google_data_manager,
     kafka_topic,
+    klaviyo,
     liveramp_privacy,
     manual,
     meta,
     opendsr,
+    segment,
     the_trade_desk,
     treasure_data,
     webhook,
 )
 
 CONNECTORS: dict[str, Maker] = {
+    "amplitude": amplitude.MAKER,
     "braze": braze.MAKER,
     "criteo": criteo.MAKER,
     "file_drop": file_drop.MAKER,
+    "ga4": ga4.MAKER,
     "google_data_manager": google_data_manager.MAKER,
     "kafka_topic": kafka_topic.MAKER,
+    "klaviyo": klaviyo.MAKER,
     "liveramp_privacy": liveramp_privacy.MAKER,
     "manual": manual.MAKER,
     "meta": meta.MAKER,
     "opendsr": opendsr.MAKER,
+    "segment": segment.MAKER,
     "the_trade_desk": the_trade_desk.MAKER,
     "treasure_data": treasure_data.MAKER,
     "webhook": webhook.MAKER,

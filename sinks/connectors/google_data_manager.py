@@ -22,7 +22,7 @@ from todoke.sinks import google
 from todoke.sinks.base import Access, HttpRequest, HttpResponse, Item, Outcome
 from todoke.sinks.http import json_object
 from todoke.sinks.maker import Maker
-from todoke.sinks.oauth import SOMEBODY_MUST_ACT_S, RefreshToken, ServiceAccount
+from todoke.sinks.oauth import SOMEBODY_MUST_ACT_S
 from todoke.sinks.secrets import ENVIRONMENT, Secret
 from todoke.sinks.settings import Url, read, unsaid, url_problems
 
@@ -96,11 +96,6 @@ class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     insecure_http: Annotated[bool, Meta(description="Allow http to another machine, for rehearsals only")] = False
 
 
-SECRETS: dict[str, tuple[str, bool]] = {
-    "service_account": ("The JSON key file of a service account", False),
-    "client_secret": ("Secret of the OAuth client, with a refresh token", False),
-    "refresh_token": ("Refresh token of a user who has access, in place of a service account", False),
-}
 ACCEPTED_KINDS: frozenset[IdentifierKind] = frozenset().union(*KINDS.values())
 EFFECTS: Mapping[Verb, str] = {"grant": "present", "withdraw": "absent", "suspend": "absent", "delete": "absent"}
 
@@ -232,20 +227,14 @@ def reaches(config: Config) -> Evidence:  # noqa: ARG001  # the same for every c
 
 def build(partner: Partner, secrets: Mapping[str, Secret]) -> GoogleAudiences:
     config = read(Config, partner)
-    access: Access
-    if "service_account" in secrets:
-        where = f"partner {partner.name}: secrets.service_account"
-        access = ServiceAccount(config.token_url, secrets["service_account"], SCOPE, where)
-    else:
-        client_secret, refresh_token = secrets["client_secret"], secrets["refresh_token"]
-        access = RefreshToken(config.token_url, config.client_id, client_secret, refresh_token)
+    access = google.access(partner, secrets, config.token_url, config.client_id, SCOPE)
     return GoogleAudiences(config, access, partner.limits.bytes)
 
 
 def problems(config: Config, partner: Partner) -> list[str]:
     found = url_problems("base_url", config.base_url, insecure=config.insecure_http)
     found += url_problems("token_url", config.token_url, insecure=config.insecure_http)
-    found += _access_problems(config, partner)
+    found += google.access_problems(config.client_id, partner)
     accounts = {account.name for account in partner.accounts}
     for name in sorted(accounts - set(config.audiences)):
         found.append(f"settings.audiences: account {name} has none; give its destinations")
@@ -259,18 +248,6 @@ def problems(config: Config, partner: Partner) -> list[str]:
     if partner.limits.items > MOST_MEMBERS:
         found.append(f"limits.items: {partner.limits.items}; Google takes {MOST_MEMBERS} members a call")
     return found
-
-
-def _access_problems(config: Config, partner: Partner) -> list[str]:
-    given = set(partner.secrets)
-    if "service_account" in given:
-        more = sorted(given & {"client_secret", "refresh_token"})
-        return [f"secrets.{name}: not needed with a service account; drop one of the two" for name in more]
-    fix = "missing; give env:NAME or file:PATH"
-    if not given & {"client_secret", "refresh_token"}:
-        return [f"secrets.service_account: {fix}, or client_secret and refresh_token in its place"]
-    found = [f"secrets.{name}: {fix}" for name in ("client_secret", "refresh_token") if name not in given]
-    return found + ([] if config.client_id else ["settings.client_id: missing; a refresh token belongs to a client"])
 
 
 def _audience_problems(where: str, audience: Sequence[Destination]) -> list[str]:
@@ -361,7 +338,7 @@ def _failure(told: Sequence[Any]) -> str:
 
 MAKER = Maker(
     config=Config,
-    secrets=SECRETS,
+    secrets=google.SECRETS,
     kinds=ACCEPTED_KINDS,
     effects=EFFECTS,
     reaches=reaches,

@@ -12,13 +12,17 @@ from msgspec import Struct
 from todoke.schemas.errors import Misconfigured
 
 from . import (
+    amplitude,
     braze,
     criteo,
     file_drop,
+    ga4,
     google_data_manager,
+    klaviyo,
     liveramp_privacy,
     meta,
     opendsr,
+    segment,
     the_trade_desk,
     treasure_data,
     webhook,
@@ -34,13 +38,17 @@ class Maker(NamedTuple):
 
 
 EMULATORS: dict[str, Maker] = {
+    "amplitude": Maker(amplitude.Options, amplitude.AmplitudeEmulator),
     "braze": Maker(braze.Options, braze.BrazeEmulator),
     "criteo": Maker(criteo.Options, criteo.CriteoEmulator),
     "file_drop": Maker(file_drop.Options, file_drop.FileDropEmulator),
+    "ga4": Maker(ga4.Options, ga4.AnalyticsEmulator),
     "google_data_manager": Maker(google_data_manager.Options, google_data_manager.GoogleEmulator),
+    "klaviyo": Maker(klaviyo.Options, klaviyo.KlaviyoEmulator),
     "liveramp_privacy": Maker(liveramp_privacy.Options, liveramp_privacy.LiveRampPrivacyEmulator),
     "meta": Maker(meta.Options, meta.MetaEmulator),
     "opendsr": Maker(opendsr.Options, opendsr.OpenDsrEmulator),
+    "segment": Maker(segment.Options, segment.SegmentEmulator),
     "the_trade_desk": Maker(the_trade_desk.Options, the_trade_desk.TradeDeskEmulator),
     "treasure_data": Maker(treasure_data.Options, treasure_data.TreasureDataEmulator),
     "webhook": Maker(webhook.Options, webhook.WebhookEmulator),

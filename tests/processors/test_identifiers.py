@@ -9,6 +9,7 @@ from todoke.processors.identifiers import (
     canonical,
     digest,
     email,
+    email_analytics,
     email_gmail,
     email_google,
     phone_digits,
@@ -115,6 +116,10 @@ def test_the_other_hashes_hold() -> None:
     )
     with pytest.raises(Refused):
         email_google("+news@gmail.com")
+    assert email_analytics(" Taro.Yamada+news@GoogleMail.com") == "taroyamada+news@googlemail.com"
+    assert email_analytics("a.b@example.com") == "a.b@example.com"
+    with pytest.raises(Refused):
+        email_analytics("..@gmail.com")
     assert digest(email(ADDRESS), "md5") == "e38d570fb835e18f80a5d8ae95a184dd"
     assert digest("abc", "sha1") == "a9993e364706816aba3e25717850c26c9cd0d89d"  # FIPS 180-4
     assert digest("", "md5", "base64") == "1B2M2Y8AsgTpgAmY7PhCfg=="  # RFC 1864
