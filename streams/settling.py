@@ -68,8 +68,10 @@ class Settling:
         tools.index.track(written.values())
         # whoever opened it again may have died before it was looked at
         reopened = [each for cell, each in written.items() if _opened_again(by_cell[cell], each)]
-        self.due.wake(entries(reopened, self.lane_partitions, tools.now() * 1000))
-        deleted = {each.subject_ref for each in written.values() if each.verb == "delete" and each.state in ENDED}
+        deletes = [each for each in written.values() if each.verb == "delete" and each.state in ENDED]
+        # a permission of the same person may have waited for the deletion (correctness, 3)
+        self.due.wake(entries([*reopened, *deletes], self.lane_partitions, tools.now() * 1000))
+        deleted = {each.subject_ref for each in deletes}
         letters = [letter(tools, each) for each in written.values()]
         tools.outbox.send([*letters, *self._freed(written.values()), *self._shredded(deleted)])
         for cell, after in written.items():

@@ -322,8 +322,11 @@ def _untold(owed: Owed, told: Sequence[Told], effects: Mapping[str, str]) -> str
 
 
 def _events(owed: Mapping[str, Any]) -> frozenset[str]:
-    """The events that decided an obligation, but for those that only told the age or gave data."""
-    return frozenset(each["event_id"] for each in owed["stamps"] if each["event_id"] and each["register"] != "age")
+    """The events that decided an obligation, but for those that only told the age, gave data, or told whose a name is."""
+    silent = ("age", "claim/")
+    return frozenset(
+        each["event_id"] for each in owed["stamps"] if each["event_id"] and not each["register"].startswith(silent)
+    )
 
 
 def _speaks(told: Told, place: Place, partner: str = "") -> bool:

@@ -20,7 +20,7 @@ from todoke.schemas.identity import Identifier
 from todoke.schemas.obligations import ENDED, Obligation
 from todoke.schemas.receipts import Receipt
 from todoke.schemas.record import SubjectRecord
-from todoke.streams import people
+from todoke.streams import lanes, patrol, people
 from todoke.streams.embedded import process
 from todoke.streams.outbox import Letter
 
@@ -204,6 +204,27 @@ async def test_data_given_before_a_deletion_that_comes_to_light_after_the_shredd
 
     assert found.exact
     assert found.outcomes == {"applied": 3}
+
+
+async def test_whoever_waits_behind_a_deletion_asked_long_ago_is_looked_at_when_it_is_told(town: Town) -> None:
+    everything = (email("taro"), Identifier("cookie_id", "ck-taro"))
+    assert await town.until(
+        lambda: all(mark.stage == patrol.DONE for _, mark in patrol.progress(town.made.tools, (0, 1)))
+    )
+    await asyncio.to_thread(lanes.order, town.made, "kura-crm", "paused", by="aiko", ground="so that both come at once")
+    assert await town.until(lambda: "paused" in {each.desk.ordered for each in town.dispatchers[0].stations})
+    await town.publish("deletion-requests", delete("taro", at=1000, identifiers=everything))
+    await town.publish("consent-changes", grant("taro", "marketing-communications", at=2000))
+
+    def theirs() -> set[tuple[str, str]]:
+        return {(each.verb, each.state) for each in town.obligations() if each.partner == "kura-crm"}
+
+    assert await town.until(lambda: theirs() == {("delete", "open"), ("grant", "open")})
+    await asyncio.to_thread(lanes.order, town.made, "kura-crm", "open", by="aiko", ground="both are there")
+    found = await town.settled()
+
+    assert (found.exact, found.pending) == (True, 0)
+    assert theirs() == {("delete", "done"), ("grant", "done")}
 
 
 async def test_an_obligation_that_the_keeper_brings_to_the_view_is_looked_at(town: Town) -> None:
