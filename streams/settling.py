@@ -145,8 +145,8 @@ class Settling:
         cells = tools.view.records
         through: dict[Cell, int] = {}
         held = cells.load([cells.cell(ref) for ref in refs])
-        for ref, record, owed in zip(refs, held, tools.view.obligations.all(refs), strict=True):
-            deletes = [each for each in owed.values() if each.verb == "delete"]
+        every = [[each for each in owed.values() if each.verb == "delete"] for owed in tools.view.obligations.all(refs)]
+        for ref, record, deletes in zip(refs, held, every, strict=True):
             standing = [each for each in deletes if each.state not in ENDED and each.deadline_at > now]
             known = record is not None and all(contains(record, each.stamps) for each in deletes)
             # no further than what partners were asked to delete: a newer deletion has obligations of its own to come
@@ -155,8 +155,8 @@ class Settling:
                 through[cells.cell(ref)] = asked
         before = {each.subject_ref: each for each in held if each}
         # the deletes that stood in the way of those who share an identifier do so no more
-        ends = [one for owed in tools.view.obligations.all(refs) for one in owed.values() if one.verb == "delete"]
-        freeing = freed(tools, ((one, before.get(one.subject_ref)) for one in ends if self._cell(one) in through))
+        ends = [one for deletes in every for one in deletes if self._cell(one) in through]
+        freeing = freed(tools, ((one, before.get(one.subject_ref)) for one in ends))
         doomed = [each for each in before.values() if cells.cell(each.subject_ref) in through]
         tools.outbox.send(bequeathed(tools, doomed, [through[cells.cell(each.subject_ref)] for each in doomed]))
 
