@@ -238,12 +238,15 @@ def _held(name: str, holding: Holding) -> Stamp:
 
 
 def _claims(record: SubjectRecord, partner: Partner) -> tuple[Stamp, ...]:
-    """What was said of the identifiers that the partner takes: one that is claimed again must be told again."""
+    """What was said of the identifiers that the partner takes: one that is claimed again must be told again.
+
+    What was said before a deletion goes with it: else a grant would be another one once that has been carried out.
+    """
     kinds = set(partner.identifiers)
     return tuple(
         Stamp(f"{CLAIM}{name}", each.at, not each.linked, each.event_id)
         for name, each in sorted(record.claims.items())
-        if name.partition("/")[0] in kinds
+        if name.partition("/")[0] in kinds and each.at > record.erased_through
     )
 
 

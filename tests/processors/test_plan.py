@@ -1,7 +1,7 @@
 """Demands: what each recipient must hear as the record stands, and what takes the place of what."""
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
@@ -51,7 +51,7 @@ from todoke.schemas.obligations import Obligation
 from todoke.schemas.partners import Rules, Transfer
 from todoke.schemas.policy import CROSS_BORDER
 from todoke.schemas.receipts import Evidence
-from todoke.schemas.record import ERASED, HELD, Stamp, SubjectRecord, join
+from todoke.schemas.record import ERASED, HELD, Claim, Stamp, SubjectRecord, join
 
 RULES = rules()
 DEMAND = Demand(
@@ -149,9 +149,16 @@ def test_a_deletion_is_demanded_until_all_that_it_speaks_of_is_shredded() -> Non
     assert [*wanted(apply(shredded, admitted(provision("c", "ads-net", NOW + 1))), under)] == ["ads-net/main/*"]
 
 
-@given(st.lists(events(), max_size=6), st.booleans())
-def test_a_shredding_only_ends_demands_and_makes_none(history: list[Event], doubled: bool) -> None:
-    record = with_identifiers(written(*history), "x")
+CLAIMS = st.dictionaries(
+    st.sampled_from(["email/x", "email/y", "cookie_id/z"]),
+    st.builds(Claim, st.booleans(), st.integers(0, 12).map(lambda tick: NOW + tick * 1000), st.just("said")),
+)
+
+
+@given(st.lists(events(), max_size=6), CLAIMS)
+@example([grant("g", "research", NOW + 5), deletion("d", NOW + 1)], {"email/x": Claim(True, NOW, "said")})
+def test_a_shredding_only_ends_demands_and_makes_none(history: list[Event], claims: dict[str, Claim]) -> None:
+    record = replace(with_identifiers(written(*history), "x"), claims=claims)
     shredded = shred(record, record.erased_through)
 
     before, after = (demands(each, RULES, LATE) for each in (record, shredded))
