@@ -149,9 +149,11 @@ class Settling:
         for ref, record, deletes in zip(refs, held, every, strict=True):
             standing = [each for each in deletes if each.state not in ENDED and each.deadline_at > now]
             known = record is not None and all(contains(record, each.stamps) for each in deletes)
+            if record is None or not known or not self._all_asked(record, deletes):
+                continue
             # no further than what partners were asked to delete: a newer deletion has obligations of its own to come
             asked = max((one.at for each in deletes for one in each.stamps if base(one.register) == ERASED), default=0)
-            if record is not None and known and not standing and asked:
+            if not standing and asked:
                 through[cells.cell(ref)] = asked
         before = {each.subject_ref: each for each in held if each}
         # the deletes that stood in the way of those who share an identifier do so no more
@@ -171,6 +173,12 @@ class Settling:
             kept = {name for each in record.identifiers.values() for name in each.names}
             tools.index.delist(record.subject_ref, old - kept)
         return [*freeing, *(letter(tools, each) for each in written.values())]
+
+    def _all_asked(self, record: SubjectRecord, deletes: Iterable[Obligation]) -> bool:
+        """Whether every deletion that the record demands has its obligation: one partner may be done before another's is made."""
+        made = {each.obligation_id for each in deletes if each.state != "superseded"}
+        wanted = demands(record, self.tools.rules, self.tools.now())
+        return all(identify(record.subject_ref, each) in made for each in wanted if each.verb == "delete")
 
     def _cell(self, owed: Obligation) -> Cell:
         return self.tools.view.records.cell(owed.subject_ref)

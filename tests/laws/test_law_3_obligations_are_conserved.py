@@ -227,6 +227,39 @@ async def test_whoever_waits_behind_a_deletion_asked_long_ago_is_looked_at_when_
     assert theirs() == {("delete", "done"), ("grant", "done")}
 
 
+async def test_nobody_is_shredded_before_every_deletion_has_its_obligation(town: Town) -> None:
+    view, ref = town.made.tools.view, subject_ref(town.made.tools.keyring, "taro")
+    known = (email("taro"), Identifier("cookie_id", "ck-taro"))
+    for partner in ("hoshi-dmp", "kura-crm"):
+        await asyncio.to_thread(lanes.order, town.made, partner, "paused", by="aiko", ground="one after the other")
+    held = [each.desk for each in town.dispatchers[0].stations if each.desk.partner.name in {"hoshi-dmp", "kura-crm"}]
+    assert await town.until(lambda: {each.ordered for each in held} == {"paused"})
+    await town.publish("provisions", provide("taro", "hoshi-dmp", at=500, identifiers=known))
+    await town.publish("deletion-requests", delete("taro", at=1000, identifiers=known))
+
+    def deletes() -> dict[str, Obligation]:
+        mine = [each for each in town.obligations() if each.subject_ref == ref]
+        return {each.partner: each for each in mine if each.verb == "delete"}
+
+    def shredded() -> bool:
+        return town.reader().latest("consent-state", SubjectRecord)[ref].shredded_through > 0
+
+    assert await town.until(lambda: {"hoshi-dmp", "kura-crm"} <= deletes().keys())
+    cell = view.obligations.cell(ref, deletes()["hoshi-dmp"].obligation_id)
+    (raw,) = view.raw([cell])
+    view.client.hdel(cell.key, cell.field)  # a worker writes them one after the other, and desks are quick
+    await asyncio.to_thread(lanes.order, town.made, "kura-crm", "open", by="aiko", ground="first")
+    assert await town.until(lambda: deletes()["kura-crm"].state == "done")
+    await town.publish("consent-changes", withdraw("taro", "profiling", at=2000))
+    assert await town.until(lambda: len(town.obligations()) > len(deletes()) + 1)
+
+    assert not shredded()
+
+    view.client.hset(cell.key, cell.field, raw)
+    await asyncio.to_thread(lanes.order, town.made, "hoshi-dmp", "open", by="aiko", ground="second")
+    assert await town.until(shredded)
+
+
 async def test_an_obligation_that_the_keeper_brings_to_the_view_is_looked_at(town: Town) -> None:
     await town.publish("consent-changes", withdraw("taro", identifiers=(email("taro"),)))
     await town.settled()
