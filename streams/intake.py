@@ -296,18 +296,22 @@ class Intake:
             return []
         fallen = []
         refs = [each.record.subject_ref for each, _ in strangers]
+        # obligations first: what another worker has made meanwhile comes of what the records, read after them, say
+        held = tools.view.obligations.all(refs)
         # who was merged by another worker meanwhile has been looked at by it before these obligations were there
         heirs = survivors(tools.view, refs)
-        held = tools.view.obligations.all(refs)
-        for (each, names), owed in zip(strangers, held, strict=True):
-            ref = each.record.subject_ref
+        records = tools.view.records.load([tools.view.records.cell(ref) for ref in refs])
+        for (each, names), owed, held_now in zip(strangers, held, records, strict=True):
+            record = held_now or each.record
+            ref = record.subject_ref
             heir = heirs.get(ref)
+            current = {demand.partner: [demand] for demand in of_unknown(record, tools.rules)}
             unmet = [one for one in owed.values() if one.partner not in known and one.state not in ENDED]
             for name in names if heir is None else {one.partner for one in unmet}:
                 standing = [one for one in unmet if one.partner == name]
-                by = supersessions(each.demands.get(name, ()), standing, ref)
+                by = supersessions(current.get(name, ()), standing, ref)
                 if heir is not None:
-                    own = of_unknown(msgspec.structs.replace(each.record, merged_into=heir.subject_ref), tools.rules)
+                    own = of_unknown(msgspec.structs.replace(record, merged_into=heir.subject_ref), tools.rules)
                     theirs = supersessions(of_unknown(heir, tools.rules), standing, heir.subject_ref)
                     by = {lost: theirs.get(lost, why) for lost, why in supersessions(own, standing, ref).items()}
                 fallen += [(one, by[one.obligation_id]) for one in standing if one.obligation_id in by]

@@ -59,8 +59,9 @@ class Review:
         """
         tools = self.tools
         at = tools.now()
-        raws = tools.view.raw([tools.view.records.cell(ref) for ref in refs])
+        # obligations first: whatever a worker has made meanwhile comes of what the records, read after them, say
         held = tools.view.obligations.all(refs)
+        raws = tools.view.raw([tools.view.records.cell(ref) for ref in refs])
         found, seen = [], []
         for ref, raw, owed in zip(refs, raws, held, strict=True):
             record = None if raw is None else tools.codec.decode(raw, SubjectRecord)
