@@ -39,7 +39,8 @@ def generation(obligation: Obligation, held: Sequence[Told | None], effect: str,
 
     It stays the same for as long as a call may be the repetition of an earlier one, so that the partner sees the same
     request id. Once a rival may have come after an earlier call, a repetition would be swallowed by a partner that
-    knows the id, and leave the rival's word standing; so a new generation begins.
+    knows the id, and leave the rival's word standing; so a new generation begins. So it does after a job that failed, of
+    which a partner that knows the id would only say so again.
     """
     name = obligation.obligation_id[:NAMED_BY]
     mine = [
@@ -47,26 +48,25 @@ def generation(obligation: Obligation, held: Sequence[Told | None], effect: str,
         for told in held
         if told
         for each in told.attempts.values()
-        if each.obligation == name and each.effect == effect and not each.refused
+        if each.obligation == name and each.effect == effect and (each.failed or not each.refused)
     ]
     newest = max([obligation.round, *(each.generation for _, each in mine)])
     overtaken = any(
-        rival.over_at >= each.started_at
+        each.failed or any(rival.over_at >= each.started_at for rival in rivals(told, effect, permissive))
         for told, each in mine
         if each.generation == newest
-        for rival in rivals(told, effect, permissive)
     )
     return newest + overtaken
 
 
 def told_since(held: Sequence[Told | None], effect: str, permissive: str | None, rung: int) -> bool:
-    """Whether `effect` has evidence of `rung` everywhere from a call that began after every rival had begun.
+    """Whether `effect` has evidence of `rung`, or a job, everywhere from a call that began after every rival had begun.
 
     Until the rivals are over it can't be said again to any use.
     """
     return all(
         any(
-            each.effect == effect and each.grade >= rung and not each.refused and each.started_at > begun
+            each.effect == effect and each.bears(rung) and not each.refused and each.started_at > begun
             for each in (told.attempts.values() if told else ())
         )
         for told in held
@@ -84,7 +84,7 @@ def undone(obligation: Obligation, held: Iterable[Told | None], effect: str, per
         began = [
             each.started_at
             for each in (told.attempts.values() if told else ())
-            if each.effect == effect and each.grade >= Evidence.accepted and not each.refused
+            if each.effect == effect and each.evidence >= Evidence.accepted and not each.refused
         ]
         ended = max([*began, *words], default=obligation.ended_at)
         if any(each.over_at >= ended for each in rivals(told, effect, permissive)):

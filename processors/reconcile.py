@@ -4,7 +4,7 @@ A directive is only a wake-up. Here the record is judged afresh, held against wh
 only the difference is acted on (design, level-triggered). Pure: the dispatcher carries out what this says.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import reduce
 
 from msgspec import Struct
@@ -14,9 +14,10 @@ from todoke.schemas.obligations import ENDED, Obligation
 from todoke.schemas.partners import Partner, Rules
 from todoke.schemas.receipts import Evidence, Verb
 from todoke.schemas.record import SealedIdentifier, SubjectRecord, contains, identities
-from todoke.schemas.told import Told, join, surely
+from todoke.schemas.told import Attempt, Told, join, surely
 
 from .fence import NAMED_BY, clear_from, generation, told_since, undone
+from .jobs import FAILED_LATE, NO_RESULT, Ask, any_failed, asks, awaited_until, lost, own_until
 from .merges import holds, moved
 from .plan import NO_CONNECTOR, Demand, identify, of_partner, supersessions
 from .sharing import OVERLAP_MS, SHARED, Group, Sharing
@@ -78,8 +79,9 @@ class Work(Struct, frozen=True):
 
     `settled` pairs an obligation with the grade that earlier calls have already earned for it; `create` holds demands
     that no worker has made an obligation of, since time alone made them or the worker died just then; `reopened` has,
-    in its new generation and with the reason, what counted as ended until a rival's late end came to light; `look_at` is when (ms) to look again at what waits for
-    rivals to be over, 0 for nothing.
+    in its new generation and with the reason, what counted as ended until a rival's late end, or a job's failure, came to
+    light; `look_at` is when (ms) to look again at what waits for rivals to be over, 0 for nothing. `asks` are the jobs that
+    something here waits for, `given_up` what has waited for its job long enough, with the reason.
     """
 
     calls: tuple[Call, ...] = ()
@@ -90,6 +92,8 @@ class Work(Struct, frozen=True):
     reopened: tuple[tuple[Obligation, str], ...] = ()
     wait: str = ""
     look_at: int = 0
+    asks: tuple[Ask, ...] = ()
+    given_up: tuple[tuple[Obligation, str], ...] = ()
 
 
 def reconcile(known: Known, recipient: Recipient, rules: Rules, at: int) -> Work:
@@ -101,7 +105,7 @@ def reconcile(known: Known, recipient: Recipient, rules: Rules, at: int) -> Work
     record, partner = known.record, recipient.partner
     mine = [each for each in known.obligations if each.partner == partner.name]
     standing = [each for each in mine if each.state not in ENDED]
-    doubtful = _contradictory(known.told, recipient)
+    doubtful = _contradictory(known.told, recipient) or any_failed(known.told.values(), partner.name)
     if not standing and not doubtful:
         return Work()
     if any(each.registry_revision > rules.revision for each in mine):
@@ -126,23 +130,30 @@ def reconcile(known: Known, recipient: Recipient, rules: Rules, at: int) -> Work
     live = [each for each in standing if each.obligation_id not in fallen]
     sharing = Sharing(record, known.sharers, known.crowded, known.carried_out, partner, rules, at)
     ended = [each for each in mine if each.state in ANSWERED and each.obligation_id in by_id] if doubtful else []
-    undone = [
-        replace(each, generation=each.round + 1)
+    undone = {
+        each.obligation_id: (replace(each, generation=each.round + 1), why)
         for each in ended
-        if _undone(each, _in_question(each, mine, known.told, sharing), recipient, by_id.values(), sharing)
-    ]
-    live += undone
+        if (why := _undone(each, _in_question(each, mine, known.told, sharing), recipient, by_id.values(), sharing))
+    }
+    live += [each for each, _ in undone.values()]
     # no grant is sent while a delete is open, re-registration included (correctness, 3)
     held = [each for each in live if each.verb == "grant"] if any(each.verb == "delete" for each in live) else []
     work = [_judge(each, known.told, recipient, sharing) for each in live if each not in held]
+    late = tuple((each.obligation, NO_RESULT) for each in work if isinstance(each, _Awaits) and each.until <= at)
+    jobs = asks(known.told.values(), partner.name) if live else ()
     return Work(
         calls=tuple(each for each in work if isinstance(each, Call)),
-        settled=tuple((each.obligation, each.grade) for each in work if isinstance(each, _Settled)),
+        settled=tuple(
+            (each.obligation, each.grade) for each in work if isinstance(each, (_Settled, _Awaits)) and each.news
+        ),
         superseded=superseded,
         blocked=tuple((each.obligation, each.reason) for each in work if isinstance(each, _Blocked)),
-        reopened=tuple((each, "overtaken") for each in undone if each not in held),
+        reopened=tuple((each, why) for each, why in undone.values() if each not in held),
         wait="deletion" if held else "",
         look_at=min((each.at for each in work if isinstance(each, _Wait)), default=0),
+        # one that was given up is asked about once more whenever somebody has its person looked at
+        asks=tuple(each for each in jobs if late or each.until > at),
+        given_up=late,
     )
 
 
@@ -155,6 +166,20 @@ def without_permissions(work: Work, wait: str) -> Work:
 class _Settled(Struct, frozen=True):
     obligation: Obligation
     grade: int
+    news = True
+
+
+class _Awaits(Struct, frozen=True):
+    """What earlier calls have begun for it: jobs, awaited until then (ms)."""
+
+    obligation: Obligation
+    until: int
+    grade = Evidence.accepted
+
+    @property
+    def news(self) -> bool:
+        """Whether nobody has noted yet that they were taken in."""
+        return self.obligation.grade < self.grade
 
 
 class _Blocked(Struct, frozen=True):
@@ -168,7 +193,7 @@ class _Wait(Struct, frozen=True):
 
 def _judge(
     obligation: Obligation, told: Mapping[str, Told], recipient: Recipient, sharing: Sharing
-) -> Call | _Settled | _Blocked | _Wait:
+) -> Call | _Settled | _Awaits | _Blocked | _Wait:
     partner, permissive, record = recipient.partner, recipient.permissive, sharing.record
     effect = recipient.effects.get(obligation.verb)
     if effect is None:
@@ -177,7 +202,9 @@ def _judge(
         return _Blocked(obligation, NO_CONNECTOR)
     theirs = _theirs(record, partner)
     if not theirs:
-        return _Blocked(obligation, "unreachable")
+        # a job that was begun before the identifiers were shredded goes on without them
+        until = own_until(obligation, told.values(), effect)
+        return _Blocked(obligation, "unreachable") if until is None else _Awaits(obligation, until)
     if recipient.by_hand:
         return _Blocked(obligation, BY_HAND)
     left_out = _left_out(obligation, theirs, sharing)
@@ -189,14 +216,19 @@ def _judge(
     rung, since = Evidence[partner.done], _since(obligation, record)
     number = generation(obligation, held, effect, permissive)
     owed = obligation if number == obligation.round else replace(obligation, generation=number)
-    if surely(held, effect, rung) and _heard(held, effect, rung, max(since, obligation.reopened_at)):
+    last = max(since, obligation.reopened_at)
+    if surely(held, effect, rung) and _heard(held, effect, last, lambda each: each.evidence >= rung):
         return _Blocked(obligation, SHARED) if partial else _Settled(owed, rung)
     clear = clear_from(held, effect, permissive)
     # a permission waits until it can be the last word; a restriction is said at once, and once more when it can be
     if clear > sharing.at and (
-        not obligation.restrictive or (told_since(held, effect, permissive, rung) and _heard(held, effect, rung, since))
+        not obligation.restrictive
+        or (told_since(held, effect, permissive, rung) and _heard(held, effect, since, lambda each: each.bears(rung)))
     ):
         return _Wait(clear)
+    until = awaited_until(held, effect, rung, max(last, clear - 1))
+    if until is not None:
+        return _Awaits(owed, until)
     return Call(owed, effect, tuple(group[0] for group in theirs), partial, shared=sharing.has(theirs))
 
 
@@ -209,11 +241,11 @@ def _left_out(obligation: Obligation, theirs: Iterable[Group], sharing: Sharing)
 
 def _undone(
     obligation: Obligation, told: Mapping[str, Told], recipient: Recipient, current: Iterable[Demand], sharing: Sharing
-) -> bool:
-    """Whether what counts as ended may have been overtaken; a scope with a demand of its own is not the deletion's."""
+) -> str:
+    """Why what counts as ended may not be so, if anything; a scope with a demand of its own is not the deletion's."""
     partner, effect = recipient.partner, recipient.effects.get(obligation.verb)
     if effect is None:
-        return False
+        return ""
     own = {each.scope for each in current if each.account == obligation.account and each.verb != "delete"}
     scopes = [each for each in _scopes(obligation, partner) if obligation.verb != "delete" or each not in own]
     theirs = _theirs(sharing.record, partner)
@@ -221,7 +253,9 @@ def _undone(
     left_out = _left_out(obligation, theirs, sharing)
     spoken = [group for group in theirs if left_out.get(group[0].alias, SHARED) == SHARED]
     held = _held(obligation, told, partner, spoken, scopes)
-    return undone(obligation, held, effect, recipient.permissive)
+    if undone(obligation, held, effect, recipient.permissive):
+        return "overtaken"
+    return FAILED_LATE if obligation.state == "done" and lost(obligation, held, effect) else ""
 
 
 def _in_question(
@@ -310,11 +344,11 @@ def _since(obligation: Obligation, record: SubjectRecord) -> int:
     return max(asked, holding.last_at if holding else 0)
 
 
-def _heard(held: Iterable[Told | None], effect: str, rung: int, since: int) -> bool:
-    """Whether each of `held` has evidence of `rung` from a call for `effect` that began after `since`."""
+def _heard(held: Iterable[Told | None], effect: str, since: int, counts: Callable[[Attempt], bool]) -> bool:
+    """Whether each of `held` has a call for `effect` that `counts` and began after `since`."""
     return all(
         any(
-            each.effect == effect and each.grade >= rung and each.started_at > since and not each.refused
+            each.effect == effect and counts(each) and each.started_at > since and not each.refused
             for each in (told.attempts.values() if told else ())
         )
         for told in held

@@ -26,7 +26,7 @@ from .policy import (
     names,
     quoted,
 )
-from .receipts import RESTRICTIVE, Verb
+from .receipts import Verb
 
 Rung = Literal["sent", "accepted", "processed", "confirmed"]
 LegalBasis = Literal["consent", "opt-out", "entrustment", "joint-use", "succession", "exception"]
@@ -271,7 +271,7 @@ def _what(partner: Partner, policy: Policy) -> Iterator[Problem]:
 
 
 def _how(partner: Partner) -> Iterator[Problem]:
-    """The telling: secrets, limits, deadlines."""
+    """The telling: secrets, limits, deadlines. Which deadlines there must be depends on the connector, which says so."""
     for key, reference in partner.secrets.items():
         if not re.fullmatch(r"env:[A-Za-z_]\w*|file:\S(.*\S)?", reference, re.ASCII):
             fix = 'Write "env:NAME" or "file:PATH"; a secret that stood here has been in a file, so replace it.'
@@ -281,9 +281,6 @@ def _how(partner: Partner) -> Iterator[Problem]:
         if getattr(partner.limits, key) < least:
             what = f"expected {least} or more, got {getattr(partner.limits, key)}"
             yield Problem(("limits", key), what, f"Take it out for the default, or write {least} or more.")
-    for verb in (*sorted(RESTRICTIVE), *(["grant"] if partner.grants else [])):
-        if verb not in partner.deadline_hours:
-            yield Problem(("deadline_hours", verb), "missing", f"Write {verb} = 24, or what the contract says.")
     for verb, hours in partner.deadline_hours.items():
         if hours < 1:
             yield Problem(("deadline_hours", verb), f"expected 1 or more, got {hours}", f"Write {verb} = 24.")

@@ -2,11 +2,15 @@
 
 Each call is an attempt. It counts as a possibility from before it starts (a receipt is durable first) until a later
 call, started after it had ended, is known to have been accepted. Unknown, ambiguous or still running means: send.
+
+What a partner has only taken in, as a job, is asked about until it says what became of it. The answer ends the same
+attempt: with a higher grade, or as failed, after which nothing makes evidence of it again (correctness, 12).
 """
 
 from collections.abc import Iterable
 
 from msgspec import Struct, field
+from msgspec.structs import replace
 
 from .receipts import Evidence
 
@@ -17,6 +21,10 @@ class Attempt(Struct, frozen=True):
     `ends_by` is when a call that nobody saw the end of has timed out, since the process that made it may have died.
     `refused` is true when the partner surely did not act on it, so that it leaves no possibility behind. `obligation` is
     the beginning of the id of the obligation that it was for, `generation` that obligation's: with it the partner saw it.
+    `partial` is true when it named some of the identifiers only, and so ends nothing.
+
+    `reference` is the partner's name of the job that an accepted call became. `awaited_until` (ms) is how long somebody
+    waits to hear what became of it, 0 where nobody does; `reported_at` (ms) when we heard, and `failed` whether in vain.
     """
 
     effect: str
@@ -27,16 +35,51 @@ class Attempt(Struct, frozen=True):
     refused: bool = False
     obligation: str = ""
     generation: int = 0
+    partial: bool = False
+    reference: str = ""
+    awaited_until: int = 0
+    reported_at: int = 0
+    failed: bool = False
 
     @property
     def over_at(self) -> int:
         """Until when (ms) the partner may still have acted on it.
 
-        An answer says that it has. Whatever else we saw, a time-out or a connection that broke, only says that we wait
-        no longer. A call that was seen to end later than it should have is over then: its process had been stopped.
+        An answer says that it has; of a job, only that it will have when we hear of it, or wait no longer. Whatever else
+        we saw, a time-out or a connection that broke, only says that we wait no longer. A call that was seen to end later
+        than it should have is over then: its process had been stopped.
         """
+        if self.reported_at:
+            return self.reported_at
         answered = self.ended_at and (self.refused or self.grade >= Evidence.accepted)
-        return self.ended_at if answered else max(self.ended_at, self.ends_by)
+        return max(self.ended_at, self.awaited_until) if answered else max(self.ended_at, self.ends_by)
+
+    @property
+    def awaited(self) -> bool:
+        """Whether it is a job of which nothing has been heard, in time or not."""
+        return self.awaited_until > 0 and not self.reported_at
+
+    @property
+    def evidence(self) -> int:
+        """The grade that still holds: what failed afterwards is no evidence, however far it had come."""
+        return Evidence.none if self.failed else self.grade
+
+    def bears(self, rung: int) -> bool:
+        """Whether it is evidence of `rung`, or a job that may become that."""
+        return self.evidence >= rung or self.awaited
+
+
+def reported(attempt: Attempt, grade: int, at: int, *, failed: bool) -> Attempt:
+    """The attempt after the partner said at `at` (ms) what became of its job; what says no more than is known adds nothing.
+
+    A failure is the last word: who hears of a success afterwards tells it anew all the same, which is safe. With a
+    `grade` of none, it failed surely without effect.
+    """
+    if attempt.failed or (not failed and grade <= attempt.grade):
+        return attempt
+    if failed:
+        return replace(attempt, reported_at=at, failed=True, refused=grade == Evidence.none)
+    return replace(attempt, reported_at=at, grade=grade)
 
 
 class Told(Struct, frozen=True):
@@ -83,36 +126,59 @@ def surely(told: Iterable[Told | None], effect: str, rung: int) -> bool:
         seen = True
         if each is None or possibilities(each) != {effect}:
             return False
-        if max(attempt.grade for attempt in _standing(each)) < rung:
+        if max(attempt.evidence for attempt in _standing(each)) < rung:
             return False
     return seen
 
 
 def _further(ours: Attempt, theirs: Attempt) -> Attempt:
-    return max(
-        ours, theirs, key=lambda each: (each.started_at, each.ended_at > 0, each.grade, each.ended_at, each.refused)
+    """The copy that has come further; and of a job, whatever either has heard, of failures the one that proves less."""
+    further = max(ours, theirs, key=_reached)
+    if not (ours.reference or theirs.reference):
+        return further
+    failed = [each for each in (ours, theirs) if each.failed]
+    return replace(
+        further,
+        grade=max(ours.grade, theirs.grade),
+        reference=max(ours.reference, theirs.reference),
+        awaited_until=max(ours.awaited_until, theirs.awaited_until),
+        reported_at=max(ours.reported_at, theirs.reported_at),
+        failed=bool(failed),
+        refused=all(each.refused for each in failed) if failed else further.refused,
     )
 
 
-def _floor(attempts: Iterable[Attempt]) -> int:
-    """When the last call began that is known to have been accepted."""
-    return max((each.started_at for each in attempts if each.grade >= Evidence.accepted), default=0)
+def _reached(each: Attempt) -> tuple[int, bool, int, int, bool]:
+    return (each.started_at, each.ended_at > 0, each.grade, each.ended_at, each.refused)
 
 
 def _standing(told: Told) -> list[Attempt]:
     """The attempts whose effect may be the last: neither refused, nor ended or timed out before a later accepted call.
 
-    Within one millisecond the order is not known, so both stay possible.
+    A job that is under way, or has failed, has overwritten nothing for certain. Within one millisecond the order is not
+    known, so both stay possible.
     """
-    floor = _floor(told.attempts.values())
-    return [each for each in told.attempts.values() if not each.refused and each.over_at >= floor]
+    held = told.attempts.values()
+    floor = max(
+        (each.started_at for each in held if each.evidence >= Evidence.accepted and not each.awaited), default=0
+    )
+    return [each for each in held if not each.refused and each.over_at >= floor]
 
 
 def _prune(attempts: dict[str, Attempt]) -> dict[str, Attempt]:
     """Drop what would have timed out before a later accepted call began; it comes back if it turns out to have overrun.
 
     What had merely ended by then is kept, though it stands no more: dropped, a late copy that has not seen its end would
-    bring it back as a call still running.
+    bring it back as a call still running. A job counts as that later call from when its partner has carried it out.
     """
-    floor = _floor(attempts.values())
-    return {name: each for name, each in attempts.items() if max(each.ended_at, each.ends_by) >= floor}
+    floor = max((each.started_at for each in attempts.values() if _overwrote(each)), default=0)
+    return {name: each for name, each in attempts.items() if _known_until(each) >= floor}
+
+
+def _overwrote(each: Attempt) -> bool:
+    """Whether it has ever been the last word; that only rises, so copies may come in any order."""
+    return each.grade > Evidence.accepted or (each.grade == Evidence.accepted and not each.awaited_until)
+
+
+def _known_until(each: Attempt) -> int:
+    return max(each.ended_at, each.ends_by, each.awaited_until, each.reported_at)

@@ -58,6 +58,10 @@ class Exchange:
         assert probe is not None
         await self._exchange(lambda: probe.ask(now()), probe.read, now)
 
+    async def enter(self, now: Callable[[], int]) -> None:
+        """Get a token, where the partner needs one, and nothing else. Raises `Retry`."""
+        await self._good(now, "")
+
     async def _exchange(
         self,
         ask: Callable[[], Request],

@@ -9,7 +9,7 @@ from msgspec import Struct
 from todoke.schemas.errors import Misconfigured
 from todoke.schemas.identity import IdentifierKind
 from todoke.schemas.partners import Partner
-from todoke.schemas.receipts import Evidence, Verb
+from todoke.schemas.receipts import RESTRICTIVE, Evidence, Verb
 
 from .base import Connector
 from .secrets import Secret, is_reference
@@ -21,7 +21,7 @@ class Maker(NamedTuple):
 
     `config` is the struct of its settings; `secrets` has a description of each and whether it must be there; `kinds`
     are the identifiers it can express; `reaches`, `addresses` (every one that it calls) and `problems` read a config that is
-    sound in itself.
+    sound in itself. With `parts`, an entry may leave restrictions out: whoever has no deadline is not asked of it.
     """
 
     config: type[Struct]
@@ -32,6 +32,7 @@ class Maker(NamedTuple):
     addresses: Callable[[Any], tuple[str, ...]]
     problems: Callable[[Any, Partner], list[str]]
     make: Callable[[Partner, Mapping[str, Secret]], Connector]
+    parts: bool = False
 
     def build(self, partner: Partner, secrets: Mapping[str, Secret]) -> Connector:
         """The connector of `partner`, whose settings are resolved. Raises `Misconfigured` with what `check` finds."""
@@ -80,8 +81,15 @@ class Maker(NamedTuple):
         ]
 
     def _verb_problems(self, partner: Partner) -> list[str]:
-        asked = {*partner.deadline_hours, *(["grant"] if partner.grants else [])}
-        return [
+        """A deadline is needed for whatever is asked here, and can't be given for what can't be asked."""
+        grants = {"grant"} if partner.grants else set()
+        given = set(partner.deadline_hours)
+        found = [
             f"deadline_hours.{verb}: can't be asked here; known: {', '.join(self.effects)}"
-            for verb in sorted(asked - set(self.effects))
+            for verb in sorted((given | grants) - set(self.effects))
+        ]
+        restrictions = set() if self.parts and RESTRICTIVE & given else RESTRICTIVE
+        return found + [
+            f"deadline_hours.{verb}: missing; write {verb} = 24, or what the contract says"
+            for verb in sorted((restrictions | grants) & set(self.effects) - given)
         ]

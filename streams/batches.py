@@ -47,6 +47,12 @@ class Look(Struct, frozen=True):
             case wait:
                 return WAIT_MS[wait]
 
+    @property
+    def look_at(self) -> int:
+        """When to look again since something is over then (ms): a rival, or the time of a job; 0 for nothing."""
+        times = [self.work.look_at, *(each.until for each in self.work.asks)]
+        return min((at for at in times if at > self.decided_at), default=self.work.look_at)
+
     def _since(self, at: int) -> int:
         """How long ago that was, in ms; nothing where it isn't known."""
         return self.decided_at - at if at else 0

@@ -16,7 +16,7 @@ from todoke.schemas.errors import Misconfigured
 from todoke.schemas.events import INTAKE
 from todoke.schemas.partners import Partner, Rules
 from todoke.schemas.policy import Problem
-from todoke.schemas.receipts import Evidence
+from todoke.schemas.receipts import RESTRICTIVE, Evidence
 from todoke.schemas.registry import RuleKind
 from todoke.sinks import connectors, secrets
 from todoke.sinks.base import Connector
@@ -220,14 +220,22 @@ def desks(made: Parts, names: Sequence[str], sender: Sender) -> list[Desk]:
             resolved, revealed = secrets.resolve(partner, os.environ)
             connector = connectors.build(resolved, revealed)
             exchange = Exchange(connector, sender, partner.limits.timeout_ms / 1000)
-            place = Place(recipient(partner, connector), exchange)
+            place = Place(recipient(partner, connector), exchange, made.settings.kafka.lane_partitions)
             found.append(Desk(place, made.tools, made.due))
     return found
 
 
 def recipient(partner: Partner, connector: Connector) -> Recipient:
-    """A partner as decisions see it: one whose interface gives no evidence at all is told by people."""
-    return Recipient(partner, connector.effects, by_hand=connector.reaches == Evidence.none)
+    """A partner as decisions see it: one whose interface gives no evidence at all is told by people.
+
+    A restriction that the entry leaves out is not asked of it, whatever its interface could do.
+    """
+    effects = {
+        verb: effect
+        for verb, effect in connector.effects.items()
+        if verb not in RESTRICTIVE or verb in partner.deadline_hours
+    }
+    return Recipient(partner, effects, by_hand=connector.reaches == Evidence.none)
 
 
 def hosts(made: Parts, names: Sequence[str]) -> frozenset[str]:

@@ -43,11 +43,11 @@ from .demo.run import run as run_demo
 from .embedded.command import DIRECTORY, heeding, up
 from .embedded.stack import StackError
 from .keycommands import keys
+from .partnercommands import partners_group
 from .rebuild import view_group
 from .recovery import lanes_group, replaying
 from .snapshot import Topics
 from .terminal import console, opened
-from .worklist import partners_worklist
 
 LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s %(message)s"
 
@@ -207,31 +207,7 @@ schemas_group.add_command(deploy.schemas_check)
 schemas_group.add_command(deploy.schemas_register)
 
 
-@main.group("partners")
-def partners_group() -> None:
-    """Partners of the registry."""
-
-
-@partners_group.command("list")
-def partners_list() -> None:
-    """Who they are, what they are told, and what counts as done."""
-    table = Table("partner", "role", "basis", "connector", "accounts and scopes", "identifiers", "done", box=None)
-    for each in build.rules(settings.load()).registry.partners:
-        accounts = "; ".join(f"{account.name}: {', '.join(account.scopes)}" for account in each.accounts)
-        kinds = ", ".join(each.identifiers)
-        table.add_row(each.name, each.role, each.legal_basis, each.connector, accounts, kinds, each.done)
-    console.print(table)
-
-
-@partners_group.command("check")
-def partners_check() -> None:
-    """Hold policy and partners against the rules; every problem with file, line and what to do."""
-    found = build.rules(settings.load())
-    count = len(found.registry.partners)
-    click.echo(f"policy {found.policy.name} revision {found.policy.revision}, {count} partners: no problem found")
-
-
-partners_group.add_command(partners_worklist)
+main.add_command(partners_group)
 
 
 @main.command()

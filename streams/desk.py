@@ -13,26 +13,24 @@ import redis
 from msgspec import Struct
 from msgspec.structs import replace
 
-from todoke.processors.plan import Cause, obligation
 from todoke.processors.reconcile import Call, Recipient, reconcile, without_permissions
 from todoke.processors.retry import GiveUp, after
 from todoke.schemas.errors import NotCurrent, Rejected, Retry, Split
 from todoke.schemas.lanes import LaneState
-from todoke.schemas.obligations import ENDED
-from todoke.schemas.obligations import join as join_obligations
 from todoke.schemas.receipts import Evidence
 from todoke.sinks.base import Outcome
 from todoke.sinks.exchange import Exchange
 
+from .answers import Answers
 from .batches import STARTS_WITHIN_MS, Ended, Look, Opened, cut, opened
+from .creating import created
 from .due import Due, Entry, Lane
-from .kept import letter
 from .knowing import freed_by, known_of
 from .notes import Ending, Notes, Try
 from .outbox import Letter
+from .polling import Polling
 from .said import Said
 from .tools import Tools
-from .view import join_with
 
 log = logging.getLogger(__name__)
 IDLE_S = 0.1
@@ -48,10 +46,11 @@ Again = dict[Entry, int]
 
 
 class Place(Struct, frozen=True):
-    """What a desk is about: the partner and its effects, and the way to it."""
+    """What a desk is about: the partner and its effects, the way to it, and how many partitions its lane has."""
 
     recipient: Recipient
     exchange: Exchange
+    lane_partitions: int
 
 
 class Desk:
@@ -75,6 +74,8 @@ class Desk:
         self._busy: set[str] = set()
         self._rounds: set[asyncio.Task[None]] = set()
         self._calls = asyncio.Semaphore(self.partner.limits.concurrency)
+        answers = Answers(self.notes, self.said, tools, due, place.lane_partitions)
+        self.polling = Polling(place.exchange, answers, self._calls)
         self._failures = 0
         self._held_until = 0
 
@@ -153,8 +154,8 @@ class Desk:
         again: Again = {each.entry: self.tools.now() + each.wait_ms for each in looks if each.work.wait}
         again |= {each.entry: self.tools.now() + PAUSED_MS for each in wanted if not self._may(each)}
         for each in looks:
-            if each.work.look_at:
-                again[each.entry] = min(again.get(each.entry, each.work.look_at), each.work.look_at)
+            if each.look_at:
+                again[each.entry] = min(again.get(each.entry, each.look_at), each.look_at)
         turns = {asyncio.create_task(self._turn(batch, theirs)) for batch, theirs in zip(batches, tries, strict=True)}
         while turns:
             # what has ended is written down together, but never waits for a call that takes its time
@@ -192,6 +193,7 @@ class Desk:
         """Write what needs no call: settled, superseded, blocked; and make obligations that nobody else has made."""
         at = self.tools.now()
         letters: list[Letter] = []
+        self.polling.expect(looks)
         for look in looks:
             work = look.work
             letters += [self.notes.receipt(owed, "reopened", at, reason) for owed, reason in work.reopened]
@@ -202,32 +204,24 @@ class Desk:
                 for owed, reason in work.blocked
                 if owed.blocked != reason
             ]
+            for owed, reason in work.given_up:
+                if owed.blocked != reason:
+                    letters += self.notes.given_up(owed, reason, at)
+                    self.tools.metrics.count("todoke_letters_total", "delivery", reason)
             if work.create:
-                letters += self._create(look)
+                letters += created(self.tools, self.partner, look)
         self.said.send(letters)
-
-    def _create(self, look: Look) -> list[Letter]:
-        tools, at, ref = self.tools, self.tools.now(), look.entry.subject_ref
-        cells = tools.view.obligations
-        owed = list(cells.all([ref])[0].values())
-        standing = [each for each in owed if each.state not in ENDED]
-        # what stood when it was looked at may have ended since
-        last = max(standing or owed, key=lambda each: (each.appended_at, each.event_id), default=None)
-        if last is None:
-            return []
-        cause = Cause("time", last.event_id, last.appended_at)
-        made = [obligation(ref, demand, self.partner, cause, at) for demand in look.work.create]
-        wanted = {cells.cell(ref, each.obligation_id): each for each in made}
-        written = cells.update(wanted, join_with(wanted, join_obligations))
-        tools.index.track(written.values())
-        return [letter(tools, each) for each in written.values()]
 
     def _begin(self, batches: Sequence[Sequence[Opened]]) -> list[list[Try]]:
         """Make every attempt of the round durable before the first call starts."""
         started_at, limits = self.tools.now(), self.partner.limits
         ends_by = started_at + STARTS_WITHIN_MS + limits.timeout_ms + limits.lingers_ms
         tries = [
-            [Try(each.call, self.tools.random(8).hex(), started_at, ends_by) for each in batch] for batch in batches
+            [
+                Try(each.call, self.tools.random(8).hex(), started_at, ends_by + self.polling.lingers_ms(each.call))
+                for each in batch
+            ]
+            for batch in batches
         ]
         begun = [each for theirs in tries for each in theirs]
         letters = self.notes.begun(begun, self.tools.random)
@@ -256,12 +250,7 @@ class Desk:
         self._measure(batch, began, "answered")
         at = self.tools.now()
         return [
-            Ended(
-                opened,
-                each,
-                Ending(at, outcome.grade, outcome.reference, outcome.reason, refused=not outcome.grade),
-                final=bool(outcome.reason),
-            )
+            Ended(opened, each, self.polling.ending(outcome, each, at), final=bool(outcome.reason))
             for opened, each, outcome in zip(batch, tries, outcomes, strict=True)
         ]
 
@@ -341,6 +330,7 @@ class Desk:
         # one that overran its time is a possibility again: somebody looks at it, though we die before the wake below
         late = [each for each in ended if each.ending.ended_at > each.tried.ends_by]
         self._hasten(late)
+        self.polling.begun(ended)
         letters, overtaken = self.notes.ended([(each.tried, each.ending) for each in ended], self.tools.random)
         self.said.send(letters)
         letters = _freed(self.tools, (each.opened.call for each in ended))
@@ -349,8 +339,9 @@ class Desk:
         self.due.wake(_urgent(late, at))
         again: Again = {}
         for each in ended:
-            if clear := overtaken.get(each.tried.attempt):
-                again[each.opened.entry] = max(at, clear)
+            clear = overtaken.get(each.tried.attempt)
+            if until := min(filter(None, [each.ending.awaited_until, clear]), default=0):
+                again[each.opened.entry] = min(again.get(each.opened.entry, until), max(at, until))
         failed = [each for each in ended if self._failed(each)]
         counts = dict(zip(map(id, failed), self.due.failed([each.opened.entry for each in failed]), strict=True))
         for each in ended:
@@ -379,7 +370,8 @@ class Desk:
         """Whether to come back: the partner could not, or gave weaker evidence than counts as done."""
         if each.retry:
             return each.retry.reason not in OWN_REASONS
-        return not each.final and not each.noted and each.ending.grade < Evidence[self.partner.done]
+        waits = each.final or each.noted or each.ending.awaited_until > 0
+        return not waits and each.ending.grade < Evidence[self.partner.done]
 
     def _jitter(self) -> float:
         return self.tools.random(1)[0] / 255

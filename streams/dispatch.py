@@ -20,6 +20,7 @@ from todoke.schemas.obligations import ENDED
 from todoke.sinks.sender import Sender
 
 from .build import Parts, desks, hosts, lane_runner
+from .callbacks import Reports
 from .desk import Desk
 from .due import Entry, Lane
 from .due import entries as wake_ups
@@ -72,6 +73,11 @@ class Station:
         self.desk.lanes = lanes
         self.desk.woken.set()
 
+    async def polling(self) -> None:
+        """Ask what became of jobs, while a lane is held here and is not paused, until the desk stops."""
+        desk = self.desk
+        await desk.polling.run(lambda: bool(desk.lanes) and desk.ordered != "paused", lambda: desk.stopping)
+
     async def reminding(self) -> None:
         """Look after every lane that is gained, until the desk stops."""
         while not self.desk.stopping:
@@ -110,6 +116,7 @@ class Dispatcher:
         self.names = names
         self.stations: list[Station] = []
         self.health = Health(made.metrics, self._live, self._ready)
+        self.reports = Reports(made.settings.callbacks, made.metrics, {})
         self.orders = Orders(made, self._ordered)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._sender: Sender | None = None
@@ -129,9 +136,13 @@ class Dispatcher:
         self.stations = [Station(self.made, desk, loop) for desk in found]
         self._loop = loop
         await asyncio.to_thread(self.orders.start)
+        polling = {station.partner: station.desk.polling for station in self.stations}
+        self.reports = Reports(self.made.settings.callbacks, self.made.metrics, polling)
+        await self.reports.start()
         for station in self.stations:
             station.runner.start()
-            self._tasks += [asyncio.create_task(station.desk.run()), asyncio.create_task(station.reminding())]
+            parts = (station.desk.run(), station.polling(), station.reminding())
+            self._tasks += [asyncio.create_task(part) for part in parts]
 
     async def watch(self) -> None:
         """Until something ends that must not; returns its error, or None when told to stop by cancelling."""
@@ -143,9 +154,7 @@ class Dispatcher:
             for station in self.stations:
                 if not station.runner.alive:
                     raise RuntimeError(f"{station.runner.name} ended by itself") from station.runner.failure
-                waiting = await asyncio.to_thread(self._waiting, station.desk.lanes)
-                if waiting is not None:
-                    self.made.metrics.set("todoke_due_entries", waiting, station.partner)
+                await asyncio.to_thread(self._measure, station)
             if not self.orders.alive:
                 raise RuntimeError("the reader of lane orders ended by itself")
             for task in self._tasks:
@@ -155,6 +164,7 @@ class Dispatcher:
 
     async def stop(self) -> None:
         """Finish the calls under way, write down what came of them, leave the groups."""
+        await self.reports.stop()
         for station in self.stations:
             station.desk.stopping = True
             station.desk.woken.set()
@@ -178,11 +188,16 @@ class Dispatcher:
                 station.desk.woken.set()
                 self.made.metrics.set("todoke_lane_held", HELD[order.state], order.partner)
 
-    def _waiting(self, lanes: tuple[Lane, ...]) -> int | None:
+    def _measure(self, station: Station) -> None:
+        metrics, name = self.made.metrics, station.partner
         try:
-            return self.made.due.waiting(lanes)
+            waiting = self.made.due.waiting(station.desk.lanes)
+            jobs = station.desk.polling.jobs.under_way()
         except UNSURE:  # the desk says what is wrong
-            return None
+            return
+        metrics.set("todoke_due_entries", waiting, name)
+        metrics.set("todoke_jobs_under_way", jobs.pending, name)
+        metrics.set("todoke_jobs_oldest_timestamp_seconds", jobs.oldest_at / 1000, name)
 
     def _live(self) -> str:
         for station in self.stations:

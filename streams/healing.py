@@ -17,10 +17,11 @@ from msgspec import Struct
 from todoke.processors.instants import turn
 from todoke.schemas.obligations import ENDED, Obligation
 from todoke.schemas.record import SubjectRecord
+from todoke.schemas.told import Told
 
 from .due import Due, Lane, entries
-from .index import Index
-from .kept import INDEX_HEADER, SUBJECT_HEADER, ObligationIndex, RecordIndex, kept, of_obligation, of_record
+from .index import Index, job_key, references
+from .kept import INDEX_HEADER, SUBJECT_HEADER, ObligationIndex, RecordIndex, ToldIndex, kept, of_obligation, of_record
 from .outbox import header
 from .tools import Tools
 from .topics import partition_of
@@ -152,6 +153,7 @@ class Healing:
             shredded = known - {name for each in record.identifiers.values() for name in each.names}
             if shredded:
                 self.index.delist(record.subject_ref, shredded)
+        self.index.refer(each for each in held.values() if isinstance(each, Told))
         obligations = {cell: each for cell, each in held.items() if isinstance(each, Obligation)}
         self.index.track(obligations.values())
         woken = {cell: each for cell, each in obligations.items() if rebuilding or each != parts[cell][-1]}
@@ -192,7 +194,12 @@ class Healing:
 
     def _put_told(self, message: Message, _due_at: int) -> list[Command]:
         ref, _, field = (message.key() or b"").decode().partition("|")
-        return [("HSETNX", f"{self.prefix}t:{ref}", field, message.value() or b"")]
+        first: Command = ("HSETNX", f"{self.prefix}t:{ref}", field, message.value() or b"")
+        if not header(message, INDEX_HEADER):
+            return [first]
+        found = _index_of(message, ToldIndex) or ToldIndex(references(self.codec.decode(message.value() or b"", Told)))
+        partner = field.partition("|")[0]
+        return [first, *(("SADD", job_key(self.view, partner, each), ref) for each in found.references)]
 
 
 def _grouped(puts: Iterable[Sequence[Command]]) -> list[Command]:

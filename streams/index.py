@@ -7,6 +7,7 @@ from msgspec import Struct
 from todoke.schemas.events import Outcome
 from todoke.schemas.obligations import ENDED, Obligation
 from todoke.schemas.record import SubjectRecord
+from todoke.schemas.told import Told
 
 from .view import Command, View
 
@@ -53,6 +54,14 @@ class Index:
         pipeline = self.view.client.pipeline(transaction=False)
         for alias in aliases:
             pipeline.srem(self.view.key("a", alias), ref)
+        pipeline.execute()
+
+    def refer(self, told: Iterable[Told]) -> None:
+        """Make findable whom the jobs concern that partners have been given."""
+        pipeline = self.view.client.pipeline(transaction=False)
+        for each in told:
+            for reference in references(each):
+                pipeline.sadd(job_key(self.view, each.partner, reference), each.subject_ref)
         pipeline.execute()
 
     def first_outcomes(self, outcomes: Sequence[Outcome]) -> list[Outcome]:
@@ -184,3 +193,13 @@ class Index:
 def _pair(member: bytes) -> tuple[str, str]:
     ref, _, name = member.decode().partition("|")
     return ref, name
+
+
+def references(told: Told) -> tuple[str, ...]:
+    """Partners' names of the jobs that calls became, sorted, each once."""
+    return tuple(sorted({each.reference for each in told.attempts.values() if each.reference}))
+
+
+def job_key(view: View, partner: str, reference: str) -> str:
+    """Where the view keeps whom a job of a partner concerns."""
+    return view.key("job", partner, reference)

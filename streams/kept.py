@@ -21,6 +21,7 @@ from todoke.schemas.record import join as join_records
 from todoke.schemas.told import Told
 from todoke.schemas.told import join as join_told
 
+from .index import references
 from .outbox import Letter
 from .tools import Tools
 from .view import Cell, Cells, View
@@ -56,6 +57,12 @@ class ObligationIndex(Struct, frozen=True, array_like=True, forbid_unknown_field
     deadline_at: int
 
 
+class ToldIndex(Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
+    """What the subject of a told-state is found by when partners report: the names of jobs. Without any, no header."""
+
+    references: tuple[str, ...]
+
+
 def of_record(record: SubjectRecord, policy: Policy, written_at: int) -> RecordIndex:
     """The index data of a record that was written at `written_at` (ms)."""
     return RecordIndex(_names(record), turn(record, policy, written_at))
@@ -86,7 +93,9 @@ def message(
     """The same, for a record whose next turn (ms, 0 for never) is known."""
     raw = codec.encode(value)
     if isinstance(value, Told):
-        return Letter(topic("told"), f"{value.subject_ref}|{value.key}", raw)
+        names = references(value)
+        found = ((INDEX_HEADER, msgspec.msgpack.encode(ToldIndex(names))),) if names else ()
+        return Letter(topic("told"), f"{value.subject_ref}|{value.key}", raw, found)
     if isinstance(value, Obligation):
         headers = ((INDEX_HEADER, msgspec.msgpack.encode(of_obligation(value))),)
         return Letter(topic("obligations"), value.obligation_id, raw, headers)

@@ -107,6 +107,7 @@ def bequeathed(tools: Tools, records: Sequence[SubjectRecord], through: Sequence
                 cell = view.told.cell(ref, mine.key)
                 news[cell] = join(news[cell], mine) if cell in news else mine
     written = view.told.update(news, join_with(news, join))
+    tools.index.refer(written.values())
     return [letter(tools, each) for each in written.values()]
 
 

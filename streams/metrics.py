@@ -34,6 +34,10 @@ Name = Literal[
     "todoke_permission_seen_seconds",
     "todoke_obligations_held_total",
     "todoke_due_entries",
+    "todoke_jobs_under_way",
+    "todoke_jobs_oldest_timestamp_seconds",
+    "todoke_polls_total",
+    "todoke_callbacks_total",
     "todoke_lane_held",
     "todoke_reviews_total",
     "todoke_sweep_partitions",
@@ -90,6 +94,26 @@ METRICS: dict[Name, tuple[type[MetricWrapperBase], tuple[str, ...], str]] = {
         "Looks at an obligation that wasn't told then: a permission by `intake`, either by `rival` calls.",
     ),
     "todoke_due_entries": (Gauge, ("partner",), "Subjects in this process's due-queues, due or waiting."),
+    "todoke_jobs_under_way": (
+        Gauge,
+        ("partner",),
+        "Jobs that a partner has taken in and not reported of; the same from each of its dispatchers.",
+    ),
+    "todoke_jobs_oldest_timestamp_seconds": (
+        Gauge,
+        ("partner",),
+        "When the call of the oldest job under way began; 0 for none.",
+    ),
+    "todoke_polls_total": (
+        Counter,
+        ("partner", "outcome"),
+        "Jobs asked about: `under-way`, the grade reached, `failed`, or why a question was not answered.",
+    ),
+    "todoke_callbacks_total": (
+        Counter,
+        ("partner", "outcome"),
+        "Reports of partners by HTTP: `taken`, `nothing-new`, `unknown-reference`, `refused`, `too-large`, `later`.",
+    ),
     "todoke_lane_held": (
         Gauge,
         ("partner",),

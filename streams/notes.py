@@ -41,13 +41,18 @@ def request_id(owed: Obligation) -> str:
 
 
 class Ending(Struct, frozen=True):
-    """How a try ended: the grade, or why not. `refused` when the partner surely did not act."""
+    """How a try ended: the grade, or why not. `refused` when the partner surely did not act.
+
+    `job` is the reference by which the partner may say more, `awaited_until` (ms) how long somebody waits for that.
+    """
 
     ended_at: int
     grade: int
     reference: str = ""
     reason: str = ""
     refused: bool = False
+    job: str = ""
+    awaited_until: int = 0
 
 
 RUNNING = Ending(0, Evidence.none)
@@ -64,6 +69,9 @@ def _attempt(tried: Try, end: Ending = RUNNING) -> Attempt:
         end.refused,
         owed.obligation_id[:NAMED_BY],
         owed.round,
+        tried.call.partial,
+        end.job,
+        end.awaited_until,
     )
 
 
@@ -122,6 +130,21 @@ class Notes:
             facts = {"grade": end.grade, "reason": end.reason, "reference": end.reference}
             letters.append(self._row("delivery-outcome", each, end.ended_at, facts, random))
         return letters, overtaken
+
+    def reported(self, tried: Try, end: Ending, reopened: str, random: Random) -> list[Letter]:
+        """The letters that say what a partner reported of the job that a call became; `tried` is of that call's generation.
+
+        `reopened` is why that evidence closes nothing, because the job failed or a rival may have come after it: a new
+        generation begins.
+        """
+        owed, letters = tried.call.obligation, []
+        if reopened:
+            later = replace(owed, generation=owed.round + 1)
+            letters.append(self._receipt(later, "reopened", Ending(end.ended_at, 0, reason=reopened)))
+        shown = replace(end, grade=Evidence.none) if tried.call.partial else end
+        letters.append(self._receipt(owed, "ended", shown, tried.attempt))
+        facts = {"grade": end.grade, "reason": end.reason, "reference": end.reference}
+        return [*letters, self._row("delivery-result", tried, end.ended_at, facts, random)]
 
     def given_up(self, obligation: Obligation, reason: str, at: int) -> list[Letter]:
         """The obligation stays open and blocked, with a dead letter by which a person can have it tried again."""
@@ -197,7 +220,10 @@ class Notes:
 
     def _row(self, kind: str, each: Try, at: int, facts: dict[str, object], random: Random) -> Letter:
         owed = each.call.obligation
-        row_id = str(uuid5(NOTES, f"{kind}\x1f{each.attempt}\x1f{owed.obligation_id}"))
+        about = f"{kind}\x1f{each.attempt}\x1f{owed.obligation_id}"
+        if kind == "delivery-result":  # there may be several of one call
+            about += f"\x1f{facts['grade']}\x1f{at}"
+        row_id = str(uuid5(NOTES, about))
         known = {
             "obligation": owed.obligation_id,
             "verb": owed.verb,
@@ -206,8 +232,9 @@ class Notes:
             "effect": each.call.effect,
             "reasons": owed.reasons,
             "request": request_id(owed),
-            "identifiers": [identifier.kind for identifier in each.call.identifiers],
         }
+        if each.call.identifiers:
+            known["identifiers"] = [identifier.kind for identifier in each.call.identifiers]
         payload = msgspec.json.encode(known | facts)
         row = LogRow(
             row_id=row_id,

@@ -3,6 +3,7 @@
 import json
 from collections import Counter
 from collections.abc import Sequence
+from itertools import chain
 from uuid import uuid4, uuid5
 
 from rich.console import Group, RenderableType
@@ -10,6 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from todoke.processors.balance import Balance
+from todoke.processors.jobs import FAILED_LATE, NO_RESULT
 from todoke.processors.keys import seal_for_log
 from todoke.processors.merges import members
 from todoke.processors.reconcile import ANSWERED
@@ -26,7 +28,6 @@ from .tools import Tools
 
 EVERY = 1_000_000
 ACTS = {"assign": "assigned", "close": "closed", "waive": "waived", "reopen": "reopened"}
-FAILED_LATE = "failed-late"
 
 
 def subject_page(found: Story, ref: str) -> RenderableType:
@@ -113,11 +114,11 @@ def letters_page(found: Sequence[DeadLetter], limit: int) -> RenderableType:
 def act(tools: Tools, obligation_id: str, done: str, *, by: str, ground: str, evidence: str) -> None:
     """Note what a person does about an obligation: a receipt, and a row of the log. Raises `Misconfigured`.
 
-    Only what is done or closed can be `reopened`: the partner said afterwards that it failed. Everything else is done
-    to what stands.
+    Only what is done or closed can be `reopened`: the partner said afterwards that it failed; and what was given up since
+    the partner never said anything. Everything else is done to what stands.
     """
     again = done == ACTS["reopen"]
-    found = tools.index.all_ended() if again else tools.index.all_standing()
+    found = chain(tools.index.all_ended(), tools.index.all_standing()) if again else tools.index.all_standing()
     ref = next((ref for ref, name in found if name == obligation_id), None)
     if ref is None:
         fix = (
@@ -126,9 +127,10 @@ def act(tools: Tools, obligation_id: str, done: str, *, by: str, ground: str, ev
         raise Misconfigured(f"{obligation_id}: no such obligation {'has ended' if again else 'stands'}: {fix}")
     cells = tools.view.obligations
     (owed,) = cells.load([cells.cell(ref, obligation_id)])
-    if owed is None or (owed.state in ENDED) != again:
+    unheard = owed is not None and owed.state == "blocked" and owed.blocked == NO_RESULT
+    if owed is None or (owed.state in ENDED) != (again and not unheard):
         raise Misconfigured(f"{obligation_id}: it has {'not ended' if again else 'ended already'}")
-    if again and owed.state not in ANSWERED:
+    if again and owed.state not in ANSWERED and not unheard:
         raise Misconfigured(
             f"{obligation_id}: it is {owed.state}: only what counts as told can turn out to have failed"
         )

@@ -72,6 +72,14 @@ class Worker(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     sweep_per_second: int = 2000
 
 
+class Callbacks(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Where dispatchers hear what partners report by themselves, if any does. `largest` is a report's size in bytes."""
+
+    host: str = "0.0.0.0"  # noqa: S104  # partners are outside
+    port: int = 9465
+    largest: int = 65_536
+
+
 class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """All settings. `namespace` goes before every topic, group and key, so that installations can share servers."""
 
@@ -83,6 +91,7 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     redis: Redis = Redis()
     registry: Registry = Registry()
     worker: Worker = Worker()
+    callbacks: Callbacks = Callbacks()
     host: str = "0.0.0.0"  # noqa: S104  # probes and scrapes come from outside the pod
     port: int = 9464
 

@@ -66,11 +66,13 @@ class Settling:
         if any(not self._forgotten(by_cell[cell]) for cell in lost):
             raise Retry("view: a receipt names an obligation that the view does not hold yet")
         tools.index.track(written.values())
-        # whoever opened it again may have died before it was looked at
-        reopened = [each for cell, each in written.items() if _opened_again(by_cell[cell], each)]
+        reopened = [(by_cell[cell], each) for cell, each in written.items() if _opened_again(by_cell[cell], each)]
+        by_people = [each for receipts, each in reopened if any(one.by for one in receipts)]
         deletes = [each for each in written.values() if each.verb == "delete" and each.state in ENDED]
         # a permission of the same person may have waited for the deletion (correctness, 3)
-        self.due.wake(entries([*reopened, *deletes], self.lane_partitions, tools.now() * 1000))
+        self.due.wake(entries([*by_people, *deletes], self.lane_partitions, tools.now() * 1000))
+        # a desk that opened it again has set a time, or has died before it did
+        self.due.remind(entries([each for _, each in reopened], self.lane_partitions, tools.now() * 1000))
         deleted = {each.subject_ref for each in deletes}
         letters = [letter(tools, each) for each in written.values()]
         tools.outbox.send([*letters, *self._freed(written.values()), *self._shredded(deleted)])
@@ -203,4 +205,6 @@ class Settling:
 
 
 def _opened_again(receipts: Iterable[Receipt], owed: Obligation) -> bool:
-    return owed.state not in ENDED and any(each.kind == "reopened" for each in receipts)
+    """Whether it is to be told anew; not when it was given up at once, since it had been told often enough."""
+    given_up = bool(owed.blocked) and owed.blocked_at >= owed.reopened_at
+    return owed.state not in ENDED and not given_up and any(each.kind == "reopened" for each in receipts)

@@ -290,4 +290,5 @@ MAKER = Maker(
     addresses=lambda config: (config.base_url,),
     problems=problems,
     make=build,
+    parts=True,
 )

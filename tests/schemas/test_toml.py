@@ -245,10 +245,6 @@ items = 100 → items = 0
 partner[0] "ads".limits.items: expected 1 or more, got 0. Take it out for the default, or write 1 or more.
 age_ms = 0 → age_ms = -1
 partner[0] "ads".limits.age_ms: expected 0 or more, got -1. Take it out for the default, or write 0 or more.
-, delete = 72 →  @ deadline_hours
-partner[0] "ads".deadline_hours.delete: missing. Write delete = 24, or what the contract says.
-, grant = 4 →  @ deadline_hours = { withdraw = 1,
-partner[1] "mail".deadline_hours.grant: missing. Write grant = 24, or what the contract says.
 grant = 4 → grant = 0
 partner[1] "mail".deadline_hours.grant: expected 1 or more, got 0. Write grant = 24.
 grant = 4 → grants = 4
@@ -274,7 +270,6 @@ partners.toml:11: partner[0] "ads".identifiers[1]: expected one of email, phone,
 partners.toml:13: partner[0] "ads".secrets.access_token: expected env:NAME or file:PATH, got something else, not shown. Write "env:NAME" or "file:PATH"; a secret that stood here has been in a file, so replace it.
 partners.toml:16: partner[0] "ads".limits.items: expected 1 or more, got 0. Take it out for the default, or write 1 or more.
 partners.toml:30: partner[0] "ads".account[0] "default".scopes[1]: no purpose or channel is called "leter". Write "letter".
-partners.toml:38: partner[1] "mail".deadline_hours.suspend: missing. Write suspend = 24, or what the contract says.
 partners.toml:39: partner[1] "mail".grants: expected true or false, got text. Write true or false, without quotes.
 partners.toml:40: partner[1] "mail".done: expected one of sent, accepted, processed, confirmed, got "acepted". Write done = "accepted".
 partners.toml:41: partner[1] "mail".account[0] "default".scopes[0]: no purpose or channel is called "leter". Write "letter".
@@ -319,7 +314,7 @@ def test_partners_that_are_wrong_are_told_where_and_what_to_do(text: str, line: 
 def test_all_problems_are_told_at_once_in_the_order_of_the_file(small: Policy) -> None:
     text = PARTNERS.replace("revision = 7", "revison = 7").replace('"US"', '"us"').replace("idfa", "idfaa")
     text = text.replace('"env:ADS_TOKEN"', '"s3cr3t"').replace("items = 100", "items = 0").replace("letter", "leter")
-    text = text.replace("grants = true\n", 'grants = "yes"\ndone = "acepted"\n').replace("suspend = 1,", "")
+    text = text.replace("grants = true\n", 'grants = "yes"\ndone = "acepted"\n')
 
     assert complaints(text, "partners.toml", policy=small) == LISTING.splitlines()
 

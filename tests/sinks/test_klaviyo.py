@@ -34,7 +34,7 @@ PHONE = Identifier("phone", "090-1234-5678")
 def klaviyo(
     limit: int = 1_000_000,
     kind: IdentifierKind = "email",
-    verbs: tuple[Verb, ...] = ("withdraw", "suspend", "delete"),
+    verbs: tuple[Verb, ...] = ("grant", "withdraw", "suspend", "delete"),
     **settings: Any,
 ) -> Any:
     entry = replace(
@@ -42,7 +42,7 @@ def klaviyo(
         identifiers=(kind,),
         limits=Limits(items=MOST_ADDRESSES, bytes=limit),
         deadline_hours=dict.fromkeys(verbs, 24),
-        grants="withdraw" in verbs,
+        grants="grant" in verbs,
     )
     built = build(entry, {"api_key": KEY})
     assert isinstance(built, KlaviyoProfiles)
@@ -266,7 +266,9 @@ def test_what_an_entry_cannot_mean_is_said() -> None:
         "done: processed can't be had of a deletion",
     ):
         assert said in found
-    suppressing = replace(partner("klaviyo"), done="processed", deadline_hours={"withdraw": 1, "suspend": 1})
+    suppressing = replace(
+        partner("klaviyo"), done="processed", deadline_hours={"grant": 1, "withdraw": 1, "suspend": 1}
+    )
     assert check(suppressing) == []
     by_phone = replace(partner("klaviyo", delete_by="phone"), identifiers=("phone",))
     assert "suppression takes e-mail alone" in "\n".join(check(by_phone))

@@ -1,4 +1,4 @@
-{{- /* The pod of every role, and of the hook. Takes: root, component, args, resources, grace, config, serviceAccount, serves. */ -}}
+{{- /* The pod of every role, and of the hook. Takes: root, component, args, resources, grace, config, serviceAccount, serves, hears. */ -}}
 {{- define "todoke.pod" -}}
 metadata:
   labels:
@@ -82,6 +82,10 @@ spec:
       ports:
         - name: metrics
           containerPort: 9464
+        {{- if .hears }}
+        - name: callbacks
+          containerPort: 9465
+        {{- end }}
       startupProbe: # five minutes to come up; /live asks nothing of Kafka or Valkey
         httpGet: {path: /live, port: metrics}
         periodSeconds: 5

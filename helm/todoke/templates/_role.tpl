@@ -1,4 +1,4 @@
-{{- /* A role: its Deployment and its disruption budget. Takes: root, component, args, role. */ -}}
+{{- /* A role: its Deployment and its disruption budget. Takes: root, component, args, role; hears, if partners report to it. */ -}}
 {{- define "todoke.role" -}}
 {{- $name := printf "%s-%s" (include "todoke.fullname" .root) .component -}}
 apiVersion: apps/v1
@@ -30,6 +30,7 @@ spec:
       "config" (include "todoke.fullname" .root)
       "serviceAccount" (include "todoke.serviceAccount" .root)
       "serves" true
+      "hears" .hears
     ) | nindent 4 }}
 {{- with .root.Values.podDisruptionBudget }}
 {{- if .enabled }}

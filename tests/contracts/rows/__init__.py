@@ -104,6 +104,7 @@ def rows() -> dict[str, Row]:
 def partner(connector: str, **settings: Any) -> Partner:
     """A partner that uses `connector`, with some settings changed."""
     row: Row = rows()[connector]
+    verbs: tuple[Verb, ...] = (*row.verbs, "grant") if row.grants else row.verbs
     return Partner(
         name=f"a-{connector.replace('_', '-')}",
         label=f"A {connector} partner",
@@ -115,6 +116,6 @@ def partner(connector: str, **settings: Any) -> Partner:
         settings={**row.settings, **settings},
         secrets={name: f"env:{name.upper()}" for name in row.secrets},
         limits=row.limits,
-        deadline_hours=dict.fromkeys(row.verbs, 72),
+        deadline_hours=dict.fromkeys(verbs, 72),
         grants=row.grants,
     )
