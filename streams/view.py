@@ -25,6 +25,8 @@ Item = TypeVar("Item")
 Command = tuple[str | int | bytes, ...]
 AT_ONCE = 1000
 """So many cells go in one script, for which the server stops everything else: a few milliseconds."""
+AT_HAND = 20_000
+"""So many obligations, and told-states, are kept decoded: about 50 MB each at most. Records are not, for their keys' sake."""
 
 
 class Cell(Struct, frozen=True, order=True):
@@ -40,11 +42,16 @@ Change = Callable[[Cell, Value | None], Value | None]
 class Cells(Generic[Value]):
     """All cells that hold one type of value."""
 
-    def __init__(self, view: "View", kind: type[Value], letter: str) -> None:
-        """Cells of `kind` live under keys that begin with `letter`."""
+    def __init__(self, view: "View", kind: type[Value], letter: str, read: int = 0) -> None:
+        """Cells of `kind` live under keys that begin with `letter`. Of so many values that were `read`, the bytes are kept.
+
+        A subject's hash is read again and again, and most of it never changes.
+        """
         self.view = view
         self.kind = kind
         self.letter = letter
+        self._most = read
+        self._read: dict[bytes, Value] = {}
 
     def cell(self, ref: str, field: str = "") -> Cell:
         """The cell of one subject, and of one field of its hash."""
@@ -69,8 +76,17 @@ class Cells(Generic[Value]):
 
     def fields(self, flat: Sequence[bytes]) -> dict[str, Value]:
         """What `whole` was answered with, as values by field."""
-        decode, kind = self.view.codec.decode, self.kind
-        return {name.decode(): decode(raw, kind) for name, raw in zip(flat[::2], flat[1::2], strict=True)}
+        return {name.decode(): self._value(raw) for name, raw in zip(flat[::2], flat[1::2], strict=True)}
+
+    def _value(self, raw: bytes) -> Value:
+        value = self._read.get(raw)
+        if value is None:
+            value = self.view.codec.decode(raw, self.kind)
+            if self._most:
+                if len(self._read) >= self._most:
+                    self._read.clear()
+                self._read[raw] = value
+        return value
 
     def update(self, cells: Iterable[Cell], change: Change[Value]) -> dict[Cell, Value]:
         """Write `change(cell, held)` to each cell, and return what they hold then.
@@ -102,7 +118,7 @@ class Cells(Generic[Value]):
         return made
 
     def _decode(self, raw: bytes | None) -> Value | None:
-        return None if raw is None else self.view.codec.decode(raw, self.kind)
+        return None if raw is None else self._value(raw)
 
 
 class Found(Struct, frozen=True):
@@ -130,8 +146,8 @@ class View:
         self.watch = watch
         self.now = now
         self.records = Cells(self, SubjectRecord, "r")
-        self.obligations = Cells(self, Obligation, "o")
-        self.told = Cells(self, Told, "t")
+        self.obligations = Cells(self, Obligation, "o", AT_HAND)
+        self.told = Cells(self, Told, "t", AT_HAND)
         self._swap = client.register_script(SWAP)
         self._read = client.register_script(READ)
 
