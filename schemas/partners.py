@@ -6,9 +6,10 @@
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import cached_property
+from math import ceil
 from typing import Any, Literal, get_args
 
-from msgspec import Struct, field
+from msgspec import Struct, field, structs
 
 from .identity import IdentifierKind
 from .policy import (
@@ -26,6 +27,7 @@ from .policy import (
     names,
     quoted,
 )
+from .quota import Window
 from .receipts import Verb
 
 Rung = Literal["sent", "accepted", "processed", "confirmed"]
@@ -34,6 +36,8 @@ TransferBasis = Literal["consent", "designated-country", "equivalent-measures"]
 
 HOME = "JP"
 LONGEST_NAME = 40
+LONGEST_WINDOW_S = 30 * 86_400
+"""Receipts, by which a lost count is made anew, are kept for longer."""
 NO_THIRD_PARTY: frozenset[LegalBasis] = frozenset({"entrustment", "joint-use", "succession"})
 """The bases on which Art. 27(5) says that the recipient is no third party."""
 RELATED_KINDS: frozenset[IdentifierKind] = frozenset({"cookie_id", "idfa", "gaid"})
@@ -53,7 +57,9 @@ class Account(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 class Limits(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """How much goes into one call, how long a call waits for company (ms), and how many calls run at once.
 
-    A call is given up after `timeout_ms`; the partner may still act on it for `lingers_ms`.
+    A call is given up after `timeout_ms`; the partner may still act on it for `lingers_ms`. `account_concurrency` limits
+    the calls to one account, 0 for no limit of its own. No window of `quota` is ever exceeded, by all processes of the
+    partner (or account) together; `kept_percent` of each window are for restrictions alone.
     """
 
     items: int = 1
@@ -62,6 +68,10 @@ class Limits(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     concurrency: int = 4
     timeout_ms: int = 10_000
     lingers_ms: int = 20_000
+    account_concurrency: int = 0
+    quota: tuple[Window, ...] = ()
+    quota_per: Literal["partner", "account"] = "partner"
+    kept_percent: int = 20
 
 
 class Transfer(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -276,14 +286,36 @@ def _how(partner: Partner) -> Iterator[Problem]:
         if not re.fullmatch(r"env:[A-Za-z_]\w*|file:\S(.*\S)?", reference, re.ASCII):
             fix = 'Write "env:NAME" or "file:PATH"; a secret that stood here has been in a file, so replace it.'
             yield Problem(("secrets", key), "expected env:NAME or file:PATH, got something else, not shown", fix)
-    for key in partner.limits.__struct_fields__:
-        least = 0 if key == "age_ms" else 1  # a call need not wait for company
-        if getattr(partner.limits, key) < least:
-            what = f"expected {least} or more, got {getattr(partner.limits, key)}"
+    for key, value in structs.asdict(partner.limits).items():
+        least = 0 if key in {"age_ms", "account_concurrency", "kept_percent"} else 1
+        if isinstance(value, int) and value < least:
+            what = f"expected {least} or more, got {value}"
             yield Problem(("limits", key), what, f"Take it out for the default, or write {least} or more.")
+    yield from _quota(partner.limits)
     for verb, hours in partner.deadline_hours.items():
         if hours < 1:
             yield Problem(("deadline_hours", verb), f"expected 1 or more, got {hours}", f"Write {verb} = 24.")
+
+
+def _quota(limits: Limits) -> Iterator[Problem]:
+    """Every window must let a whole call through, of a permission too; and the receipts must outlive it."""
+    if limits.kept_percent > 90:
+        what = f"expected 90 or less, got {limits.kept_percent}"
+        yield Problem(("limits", "kept_percent"), what, "Write how many of a hundred are kept for restrictions, as 20.")
+        return
+    for index, each in enumerate(limits.quota):
+        where: Path = ("limits", "quota", index)
+        call = limits.items if each.counted == "items" else 1
+        room = each.most - ceil(each.most * limits.kept_percent / 100)
+        if room < call:
+            what = f"{each.most} leave {room} for permissions, and one call takes up to {call}"
+            yield Problem((*where, "most"), what, "Raise it, lower limits.items, or lower limits.kept_percent.")
+        if not 1 <= each.seconds <= LONGEST_WINDOW_S:
+            what = f"expected 1 to {LONGEST_WINDOW_S}, got {each.seconds}"
+            yield Problem((*where, "seconds"), what, "Write the length of the window: 1, 60, 86400 or 2592000.")
+    keys = [each.key for each in limits.quota]
+    if twice := sorted({each for each in keys if keys.count(each) > 1}):
+        yield Problem(("limits", "quota"), f"{', '.join(twice)} stands twice", "Keep the smaller of the two.")
 
 
 def _of_channel(scope: str, policy: Policy) -> bool:

@@ -36,10 +36,12 @@ from .metrics import Metrics
 from .outbox import Outbox, producer_config
 from .patrol import Patrol
 from .pulse import Pulse
+from .quota import calls_since
 from .registry import SchemaRegistry
 from .runner import Hooks, Runner, consumer_config
 from .settings import Settings
 from .settling import Settling
+from .snapshot import Topics
 from .tools import Tools
 from .topics import COMPACT, carried
 from .turns import Turns
@@ -215,12 +217,13 @@ def desks(made: Parts, names: Sequence[str], sender: Sender) -> list[Desk]:
         known = ", ".join(partner.name for partner in registry.partners)
         raise Misconfigured(f"--partner {', '.join(sorted(unknown))}: no such partner: use one of {known}")
     found = []
+    past = calls_since(Topics(made.settings, made.tools.codec), made.tools.codec)
     for partner in registry.partners:
         if not names or partner.name in names:
             resolved, revealed = secrets.resolve(partner, os.environ)
             connector = connectors.build(resolved, revealed)
             exchange = Exchange(connector, sender, partner.limits.timeout_ms / 1000)
-            place = Place(recipient(partner, connector), exchange, made.settings.kafka.lane_partitions)
+            place = Place(recipient(partner, connector), exchange, past, made.settings.kafka.lane_partitions)
             found.append(Desk(place, made.tools, made.due))
     return found
 

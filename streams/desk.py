@@ -24,11 +24,13 @@ from todoke.sinks.exchange import Exchange
 from .answers import Answers
 from .batches import STARTS_WITHIN_MS, Ended, Look, Opened, cut, opened
 from .creating import created
-from .due import Due, Entry, Lane
+from .due import URGENCIES, Due, Entry, Lane
+from .gate import Gate, Pass
 from .knowing import freed_by, known_of
 from .notes import Ending, Notes, Try
 from .outbox import Letter
 from .polling import Polling
+from .quota import Past
 from .said import Said
 from .tools import Tools
 
@@ -36,20 +38,22 @@ log = logging.getLogger(__name__)
 IDLE_S = 0.1
 PAUSED_MS = 1000
 SOON_MS = 1000
-LONGEST_HOLD_MS = 30_000
 GATHER_S = 0.02
 AHEAD = 4
 HELD = frozenset({"intake", "rival"})
-OWN_REASONS = frozenset({"held", "overdue", "paused"})  # no fault of the partner: not counted, and tried again at once
+OWN_REASONS = frozenset(
+    {"held", "overdue", "paused", "quota"}
+)  # no fault of the partner: not counted, and tried again at once
 
 Again = dict[Entry, int]
 
 
 class Place(Struct, frozen=True):
-    """What a desk is about: the partner and its effects, the way to it, and how many partitions its lane has."""
+    """What a desk is about: the partner and its effects, the way to it, its past, and how many partitions its lane has."""
 
     recipient: Recipient
     exchange: Exchange
+    past: Past
     lane_partitions: int
 
 
@@ -73,11 +77,9 @@ class Desk:
         self.failure: BaseException | None = None
         self._busy: set[str] = set()
         self._rounds: set[asyncio.Task[None]] = set()
-        self._calls = asyncio.Semaphore(self.partner.limits.concurrency)
+        self.gate = Gate(place.exchange, tools, self.partner.name, place.past)
         answers = Answers(self.notes, self.said, tools, due, place.lane_partitions)
-        self.polling = Polling(place.exchange, answers, self._calls)
-        self._failures = 0
-        self._held_until = 0
+        self.polling = Polling(place.exchange, answers, self.gate.calls)
 
     async def run(self) -> None:
         """Until `stopping`; then what is under way is finished. Raises what no round may end in: a bug, a lost key."""
@@ -106,10 +108,14 @@ class Desk:
         now = self.tools.now()
         limits = self.partner.limits
         most = limits.items * limits.concurrency * AHEAD
-        if not self.lanes or self.ordered == "paused" or now < self._held_until or len(self._busy) >= 2 * most:
+        if not self.lanes or self.ordered == "paused" or len(self._busy) >= 2 * most:
             return []
+        if not await self.gate.opens(idle=not self._rounds):
+            return []
+        most = limits.items if self.gate.half_open else most
+        urgencies = (True,) if self.gate.restrictions_only else URGENCIES
         try:
-            found = await asyncio.to_thread(self.due.pull, self.lanes, most + len(self._busy), now * 1000)
+            found = await asyncio.to_thread(self.due.pull, self.lanes, most + len(self._busy), now * 1000, urgencies)
         except (redis.ConnectionError, redis.TimeoutError):
             self.waiting = "view"
             return []
@@ -140,7 +146,7 @@ class Desk:
             if self.waiting != type(error).__name__:
                 log.warning("%s waits: %s", self.partner.name, type(error).__name__)
             self.waiting = type(error).__name__
-            self._held_until = max(self._held_until, self.tools.now() + 500)
+            self.gate.breaker.hold(self.tools.now() + 500)
         finally:
             self._busy -= {each.subject_ref for each in entries}
 
@@ -150,13 +156,15 @@ class Desk:
         await asyncio.to_thread(self._close, looks)
         wanted = opened(looks, self.tools)
         batches = list(cut(filter(self._may, wanted), self.place.exchange.connector, self.partner.limits))
-        tries = await asyncio.to_thread(self._begin, batches)
+        passed, short = await self.gate.admit(batches)
+        tries = await self._begun(passed)
         again: Again = {each.entry: self.tools.now() + each.wait_ms for each in looks if each.work.wait}
+        again |= {each.entry: at for batch, at in short for each in batch}
         again |= {each.entry: self.tools.now() + PAUSED_MS for each in wanted if not self._may(each)}
         for each in looks:
             if each.look_at:
                 again[each.entry] = min(again.get(each.entry, each.look_at), each.look_at)
-        turns = {asyncio.create_task(self._turn(batch, theirs)) for batch, theirs in zip(batches, tries, strict=True)}
+        turns = {asyncio.create_task(self._turn(*each, theirs)) for each, theirs in zip(passed, tries, strict=True)}
         while turns:
             # what has ended is written down together, but never waits for a call that takes its time
             ended, turns = await asyncio.wait(turns, return_when=asyncio.FIRST_COMPLETED)
@@ -212,16 +220,24 @@ class Desk:
                 letters += created(self.tools, self.partner, look)
         self.said.send(letters)
 
-    def _begin(self, batches: Sequence[Sequence[Opened]]) -> list[list[Try]]:
-        """Make every attempt of the round durable before the first call starts."""
+    async def _begun(self, passed: Sequence[tuple[Sequence[Opened], Pass]]) -> list[list[Try]]:
+        try:
+            return await asyncio.to_thread(self._begin, passed)
+        except BaseException:
+            for _, leave in passed:
+                await self.gate.over(leave)
+            raise
+
+    def _begin(self, passed: Sequence[tuple[Sequence[Opened], Pass]]) -> list[list[Try]]:
+        """Make every attempt of the round durable before the first call starts. Those of one call begin with its name."""
         started_at, limits = self.tools.now(), self.partner.limits
         ends_by = started_at + STARTS_WITHIN_MS + limits.timeout_ms + limits.lingers_ms
         tries = [
             [
-                Try(each.call, self.tools.random(8).hex(), started_at, ends_by + self.polling.lingers_ms(each.call))
-                for each in batch
+                Try(each.call, f"{leave.ask.name}{place:04x}", started_at, ends_by + self.polling.lingers_ms(each.call))
+                for place, each in enumerate(batch)
             ]
-            for batch in batches
+            for batch, leave in passed
         ]
         begun = [each for theirs in tries for each in theirs]
         letters = self.notes.begun(begun, self.tools.random)
@@ -230,33 +246,35 @@ class Desk:
         self.said.send(letters)
         return tries
 
-    async def _turn(self, batch: Sequence[Opened], tries: Sequence[Try]) -> list[Ended]:
+    async def _turn(self, batch: Sequence[Opened], leave: Pass, tries: Sequence[Try]) -> list[Ended]:
         """Call when it is this batch's turn, and say how it ended for each of its obligations."""
-        async with self._calls:
-            return await self._call(batch, tries)
+        async with self.gate.turn(leave.ask.account):
+            return await self._call(batch, leave, tries)
 
-    async def _call(self, batch: Sequence[Opened], tries: Sequence[Try]) -> list[Ended]:
+    async def _call(self, batch: Sequence[Opened], leave: Pass, tries: Sequence[Try]) -> list[Ended]:
         began = time.perf_counter()
         try:
-            outcomes = await self._exchange(batch)
+            try:
+                outcomes = await self._exchange(batch, leave)
+            finally:
+                await self.gate.over(leave)
         except Split as error:
             return await self._split(batch, tries, error)
         except Rejected as error:
             outcomes = [Outcome(grade=Evidence.none, reason=error.reason) for _ in batch]
         except Retry as error:
-            self._measure(batch, began, error.reason)
+            self.gate.measure(len(batch), began, error.reason)
             return self._postponed(batch, tries, error)
-        self._failures = 0
-        self._measure(batch, began, "answered")
+        self.gate.breaker.answered()
+        self.gate.measure(len(batch), began, "answered")
         at = self.tools.now()
         return [
             Ended(opened, each, self.polling.ending(outcome, each, at), final=bool(outcome.reason))
             for opened, each, outcome in zip(batch, tries, outcomes, strict=True)
         ]
 
-    async def _exchange(self, batch: Sequence[Opened]) -> Sequence[Outcome]:
-        now = self.tools.now()
-        if now < self._held_until:
+    async def _exchange(self, batch: Sequence[Opened], leave: Pass) -> Sequence[Outcome]:
+        if self.tools.now() < self.gate.breaker.held_until:
             raise Retry("held", 0, perhaps=False)
         self._guard(batch)
         if not all(map(self._may, batch)):
@@ -267,6 +285,7 @@ class Desk:
                 [each.item for each in batch], self.tools.now, lambda: moments.append(self._guard(batch))
             )
         finally:
+            leave.made = bool(moments)
             permitted = [each.seen_at for each in batch if not each.call.obligation.restrictive]
             if moments and permitted:
                 seen = (moments[-1] - min(permitted)) / 1000
@@ -286,10 +305,7 @@ class Desk:
         """Not now: the whole desk waits a little, the entries longer, each by its own count of failures."""
         at = self.tools.now()
         if error.reason not in OWN_REASONS:
-            self._failures += 1
-            later = after(error.reason, error.after, min(self._failures, 20), at, self._jitter())
-            hold = at + LONGEST_HOLD_MS if isinstance(later, GiveUp) else min(later.at, at + LONGEST_HOLD_MS)
-            self._held_until = max(self._held_until, hold)
+            self.gate.breaker.failed(error, at, self.gate.jitter())
         grade = Evidence.sent if error.perhaps else Evidence.none
         ending = Ending(at, grade, "", error.reason, refused=not error.perhaps)
         return [Ended(opened, each, ending, retry=error) for opened, each in zip(batch, tries, strict=True)]
@@ -307,9 +323,10 @@ class Desk:
         for half, tried in ((batch[:middle], tries[:middle]), (batch[middle:], tries[middle:])):
             # the first call has taken its time, so each half is decided afresh
             still = await asyncio.to_thread(self._still, half)
-            (again,) = await asyncio.to_thread(self._begin, [still])
-            found += await self._call(still, again) if still else []
-            left = {each.call.obligation.obligation_id for each in still}
+            passed, _ = await self.gate.admit([still] if still else [])
+            left = {each.call.obligation.obligation_id for batch, _ in passed for each in batch}
+            for (calls, leave), again in zip(passed, await self._begun(passed), strict=True):
+                found += await self._call(calls, leave, again)
             late = Retry("overdue", 0, perhaps=False)
             pairs = [each for each in zip(half, tried, strict=True) if each[0].item.obligation_id not in left]
             found += [Ended(opened, each, ending, retry=late) for opened, each in pairs]
@@ -348,7 +365,7 @@ class Desk:
             owed, reason = each.opened.call.obligation, each.ending.reason
             if each.retry or self._failed(each):
                 wait = each.retry.after if each.retry else None
-                later = after(reason or "evidence-too-weak", wait, counts.get(id(each), 0), at, self._jitter())
+                later = after(reason or "evidence-too-weak", wait, counts.get(id(each), 0), at, self.gate.jitter())
                 if isinstance(later, GiveUp):
                     reason = later.reason
                 else:
@@ -372,15 +389,6 @@ class Desk:
             return each.retry.reason not in OWN_REASONS
         waits = each.final or each.noted or each.ending.awaited_until > 0
         return not waits and each.ending.grade < Evidence[self.partner.done]
-
-    def _jitter(self) -> float:
-        return self.tools.random(1)[0] / 255
-
-    def _measure(self, batch: Sequence[Opened], began: float, outcome: str) -> None:
-        metrics, name = self.tools.metrics, self.partner.name
-        metrics.count("todoke_calls_total", name, outcome)
-        metrics.observe("todoke_call_seconds", time.perf_counter() - began, name)
-        metrics.observe("todoke_call_items", len(batch), name)
 
 
 def _urgent(ended: Iterable[Ended], at: int) -> list[Entry]:

@@ -78,6 +78,15 @@ class Station:
         desk = self.desk
         await desk.polling.run(lambda: bool(desk.lanes) and desk.ordered != "paused", lambda: desk.stopping)
 
+    async def counting(self) -> None:
+        """Keep what is left of the partner's quota known, until the desk stops."""
+        while not self.desk.stopping:
+            try:
+                await self.desk.gate.counting()
+            except UNSURE as error:
+                log.warning("%s: its quota can't be counted: %s", self.partner, type(error).__name__)
+            await asyncio.sleep(LOOK_S)
+
     async def reminding(self) -> None:
         """Look after every lane that is gained, until the desk stops."""
         while not self.desk.stopping:
@@ -141,7 +150,7 @@ class Dispatcher:
         await self.reports.start()
         for station in self.stations:
             station.runner.start()
-            parts = (station.desk.run(), station.polling(), station.reminding())
+            parts = (station.desk.run(), station.polling(), station.reminding(), station.counting())
             self._tasks += [asyncio.create_task(part) for part in parts]
 
     async def watch(self) -> None:

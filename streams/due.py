@@ -94,10 +94,10 @@ class Due:
             self._rouse(keys=[key], args=[each.subject_ref, each.due_at], client=pipeline)
         pipeline.execute()
 
-    def pull(self, lanes: Sequence[Lane], limit: int, now: int) -> list[Entry]:
+    def pull(self, lanes: Sequence[Lane], limit: int, now: int, urgencies: Sequence[bool] = URGENCIES) -> list[Entry]:
         """Up to `limit` entries due at `now` (µs), the restrictive ones of all lanes before any other."""
         found: list[Entry] = []
-        for restrictive in URGENCIES:
+        for restrictive in urgencies:
             if len(found) >= limit or not lanes:
                 break
             pipeline = self.view.client.pipeline(transaction=False)

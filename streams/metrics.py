@@ -39,6 +39,9 @@ Name = Literal[
     "todoke_polls_total",
     "todoke_callbacks_total",
     "todoke_lane_held",
+    "todoke_breaker_state",
+    "todoke_quota_left",
+    "todoke_quota_waits_total",
     "todoke_reviews_total",
     "todoke_sweep_partitions",
     "todoke_view_current",
@@ -113,6 +116,21 @@ METRICS: dict[Name, tuple[type[MetricWrapperBase], tuple[str, ...], str]] = {
         Counter,
         ("partner", "outcome"),
         "Reports of partners by HTTP: `taken`, `nothing-new`, `unknown-reference`, `refused`, `too-large`, `later`.",
+    ),
+    "todoke_breaker_state": (
+        Gauge,
+        ("partner",),
+        "Whether calls may go: 0 closed, all; 1 half-open, one at a time; 2 open, none.",
+    ),
+    "todoke_quota_left": (
+        Gauge,
+        ("partner", "account", "window"),
+        "What restrictions may still spend of a window of the quota; the account is `*` where all share it.",
+    ),
+    "todoke_quota_waits_total": (
+        Counter,
+        ("partner", "kind"),
+        "Calls put off because a window of the quota was spent.",
     ),
     "todoke_lane_held": (
         Gauge,

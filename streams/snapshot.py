@@ -56,13 +56,15 @@ class Topics:
             raise Misconfigured(f"topic {topic} is not there: run `todoke topics apply`")
         return set(found.partitions)
 
-    def read(self, name: str, partition: int | None = None) -> Iterator[Message]:
-        """Every message of a topic, or of one partition of it, up to its end as of now."""
+    def read(self, name: str, partition: int | None = None, since: int = 0) -> Iterator[Message]:
+        """Every message of a topic, or of one partition of it, up to its end as of now; from the time `since` (ms) on."""
         topic = self.namespace + name
         consumer = Consumer(self.config)
         try:
             open_places = self._there(consumer, topic) if partition is None else {partition}
-            places = [TopicPartition(topic, number, OFFSET_BEGINNING) for number in sorted(open_places)]
+            places = [TopicPartition(topic, number, since or OFFSET_BEGINNING) for number in sorted(open_places)]
+            if since:  # where nothing is as young, that is the end
+                places = consumer.offsets_for_times(places, timeout=TIMEOUT_S)
             consumer.assign(places)
             silent = 0
             while open_places:

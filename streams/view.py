@@ -26,7 +26,7 @@ Command = tuple[str | int | bytes, ...]
 AT_ONCE = 1000
 """So many cells go in one script, for which the server stops everything else: a few milliseconds."""
 AT_HAND = 20_000
-"""So many obligations, and told-states, are kept decoded: about 50 MB each at most. Records are not, for their keys' sake."""
+"""So many obligations, and told-states, are kept decoded: 60 MB each at most. Records are not, for their keys' sake."""
 
 
 class Cell(Struct, frozen=True, order=True):

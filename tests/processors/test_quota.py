@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from math import inf
 from typing import NamedTuple
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
@@ -119,6 +119,7 @@ def test_what_was_given_back_can_be_spent_again(steps: list[Step], restrictive: 
     assert again == wait
 
 
+@settings(max_examples=25)
 @given(STEPS, st.booleans(), st.integers(1, 9))
 def test_whoever_waits_as_long_as_told_comes_closer_and_gets_through(
     steps: list[Step], restrictive: bool, items: int

@@ -69,8 +69,8 @@ async def test_who_dies_when_a_call_was_accepted_and_nothing_else_was_written_ca
     desk = next(each.desk for each in town.dispatcher.stations if each.partner == "eraser")
     calling, answered = desk._exchange, asyncio.Event()
 
-    async def call_and_die(batch: Any) -> Any:
-        found = await calling(batch)
+    async def call_and_die(batch: Any, leave: Any) -> Any:
+        found = await calling(batch, leave)
         answered.set()
         await asyncio.Event().wait()
         return found
