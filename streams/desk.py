@@ -140,13 +140,13 @@ class Desk:
     async def _round(self, entries: Sequence[Entry]) -> None:
         try:
             await self._work(entries)
-            self.waiting = ""
+            self.waiting, self.gate.breaker.unsure = "", 0
         except (NotCurrent, Retry, redis.ConnectionError, redis.TimeoutError) as error:
             # what was due stays due; whatever a call left open stands in the told-state
             if self.waiting != type(error).__name__:
                 log.warning("%s waits: %s", self.partner.name, type(error).__name__)
             self.waiting = type(error).__name__
-            self.gate.breaker.hold(self.tools.now() + 500)
+            self.gate.breaker.wait(self.tools.now())
         finally:
             self._busy -= {each.subject_ref for each in entries}
 

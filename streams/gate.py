@@ -26,6 +26,7 @@ from .tools import Tools
 log = logging.getLogger(__name__)
 OPENS_AFTER = 5
 LONGEST_HOLD_MS = 30_000
+LONGEST_PAUSE_MS = 4_000
 FIRST = {"suspend": 0, "withdraw": 1, "delete": 2, "grant": 3}
 """The order of calls: whoever waits longest for a deletion waits by law for weeks, for a stop not at all."""
 STATES = {"closed": 0, "half-open": 1, "open": 2}
@@ -43,11 +44,17 @@ class Breaker:
 
     def __init__(self) -> None:
         self.failures = 0
+        self.unsure = 0
         self.held_until = 0
 
     def hold(self, until: int) -> None:
         """No call before `until` (ms)."""
         self.held_until = max(self.held_until, until)
+
+    def wait(self, at: int) -> None:
+        """Nothing can be decided at `at` (ms): ever longer pauses leave the machine to who mends the view."""
+        self.unsure += 1
+        self.hold(at + min(250 * 2 ** min(self.unsure, 5), LONGEST_PAUSE_MS))
 
     def failed(self, error: Retry, at: int, jitter: float) -> None:
         """The partner could not, at `at` (ms)."""
