@@ -70,15 +70,15 @@ def defaults(table: dict[str, list[str]]) -> dict[str, Any]:
     return found
 
 
-@pytest.mark.parametrize("path", sorted(DOCS.glob("*.md")), ids=lambda path: path.name)
+@pytest.mark.parametrize("path", sorted(DOCS.rglob("*.md")), ids=lambda path: path.name)
 def test_what_is_made_from_the_code_is_as_it_would_be_made_now(path: Path) -> None:
     text = path.read_text("utf-8")
 
-    assert text == made(text), "run: python tests/golden/make_docs.py"
+    assert text == made(text), "run: python -m tests.golden.make_docs"
 
 
 def test_every_block_stands_in_some_page() -> None:
-    standing = [found[1] for path in DOCS.glob("*.md") for found in BLOCK.findall(path.read_text("utf-8"))]
+    standing = [found[1] for path in DOCS.rglob("*.md") for found in BLOCK.findall(path.read_text("utf-8"))]
 
     assert sorted(standing) == sorted(BLOCKS)
 

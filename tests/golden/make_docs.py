@@ -1,6 +1,6 @@
 """Makes the blocks of docs/ that stand between markers: tables of what the code declares, so that nobody retypes them.
 
-Run it after a change of what they show: `python tests/golden/make_docs.py`. `tests/test_docs.py` compares.
+Run it after a change of what they show: `python -m tests.golden.make_docs`. `tests/test_docs.py` compares.
 """
 
 import re
@@ -9,8 +9,11 @@ from pathlib import Path
 
 import click
 
+from tests.contracts.rows import Expected, rows
 from todoke.processors import decide
 from todoke.schemas import errors
+from todoke.schemas.errors import Rejected, Retry, Split
+from todoke.sinks.oauth import SOMEBODY_MUST_ACT_S
 from todoke.streams import acls
 from todoke.streams.cli import main
 from todoke.streams.metrics import METRICS
@@ -104,6 +107,44 @@ def sentence(command: click.Command) -> str:
     return " ".join((command.help or "").split())
 
 
+ENDS = (
+    "told all the same",
+    "tried again, nothing applied",
+    "tried again, perhaps applied",
+    "waits for somebody",
+    "refused",
+)
+"""What a fault may lead to, as `docs/partners/README.md` explains it."""
+
+
+def faults() -> str:
+    """What each connector makes of each fault of its emulator: what the contract suite holds it to."""
+    lines = []
+    for name, row in rows().items():
+        found: dict[str, list[str]] = {each: [] for each in ENDS}
+        for fault, expected in sorted(row.faults.items()):
+            end, code = outcome(expected)
+            found[end].append(f"`{fault}`" + (f" ({code})" if code and code != fault else ""))
+        if row.faults:  # the others are tested against real servers
+            lines.append((f"[{name}]({name}.md)", *("<br>".join(found[each]) or "–" for each in ENDS)))
+    return table(["connector", *ENDS], lines)
+
+
+def outcome(expected: Expected) -> tuple[str, str]:
+    """The column that a fault falls into, and the code that people see."""
+    if isinstance(expected, Retry):
+        if expected.after == SOMEBODY_MUST_ACT_S and not expected.perhaps:
+            return ENDS[3], expected.reason
+        return ENDS[2] if expected.perhaps else ENDS[1], expected.reason
+    if isinstance(expected, Split):
+        return ENDS[4], f"{expected.reason}, alone"
+    if isinstance(expected, Rejected):
+        return ENDS[4], expected.reason
+    assert isinstance(expected, list)
+    reasons = ", ".join(sorted({reason for _, reason in expected if reason}))
+    return (ENDS[4], reasons) if reasons else (ENDS[0], "")
+
+
 BLOCKS: dict[str, Callable[[], str]] = {
     "metrics": metrics,
     "refusals": lambda: codes(errors.REASONS),
@@ -111,6 +152,7 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "topics": topics,
     "commands": commands,
     "acls": rights,
+    "faults": faults,
 }
 """What stands in each block, by its name."""
 
@@ -121,5 +163,5 @@ def made(text: str) -> str:
 
 
 if __name__ == "__main__":
-    for page in sorted(DOCS.glob("*.md")):
+    for page in sorted(DOCS.rglob("*.md")):
         page.write_text(made(page.read_text("utf-8")), "utf-8")
