@@ -1,0 +1,127 @@
+"""Partners whose interface can't take anybody out of an audience, only put another list in its place: correctness, 18.
+
+What they share, and what each must say. It stays as pure as any connector: whoever swaps (`streams/swaps.py`) decides who
+is on the list, when it is sent, and what it closes.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Annotated, Any, Protocol
+
+from msgspec import Meta, Struct
+
+from todoke.schemas.errors import Rejected
+from todoke.schemas.identity import Identifier
+from todoke.schemas.partners import Partner
+from todoke.schemas.receipts import Evidence, Verb
+
+from .base import HttpRequest, HttpResponse, Item, Outcome, Plain, UploadRequest
+
+MINUTE_MS = 60_000
+HOUR_MS = 3_600_000
+EFFECTS: Mapping[Verb, str] = {"grant": "present", "withdraw": "absent", "suspend": "absent", "delete": "absent"}
+
+
+class Cargo(Protocol):
+    """A list on its way: rows in an order that says nothing, each once."""
+
+    @property
+    def size(self) -> int:
+        """In bytes."""
+        ...
+
+    @property
+    def rows(self) -> int:
+        """How many identifiers."""
+        ...
+
+    def pieces(self) -> Iterator[bytes]:
+        """All of it from the beginning, in pieces. May be asked for again."""
+        ...
+
+
+class SwapConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Settings of every partner whose lists are swapped."""
+
+    swap_every_hours: Annotated[int, Meta(description="How often a list is swapped where only permissions wait")] = 24
+    swap_least_minutes: Annotated[int, Meta(description="The least time between two swaps, for withdrawals too")] = 60
+    swap_gather_minutes: Annotated[int, Meta(description="How long a withdrawal waits for others, to share a swap")] = 5
+    shrink_percent: Annotated[int, Meta(description="By how much a list may shrink without a person's word")] = 20
+    poll_every_minutes: Annotated[int, Meta(description="How long between questions about a job")] = 5
+    job_hours: Annotated[int, Meta(description="How long a job may take effect; then the list is swapped anew")] = 12
+
+
+class Swapped(Plain, ABC):
+    """One partner's audiences, each an account of the registry."""
+
+    effects = EFFECTS
+    reaches = Evidence.processed
+    at_once: int = 1
+
+    def __init__(self, config: SwapConfig) -> None:
+        """Everything else is the connector's own."""
+        self.pacing = config
+
+    @abstractmethod
+    def rows(self, identifiers: Sequence[Identifier]) -> list[bytes]:
+        """The rows of one person, without line ends; none where no identifier can be said."""
+
+    @abstractmethod
+    def before(self, account: str, at: int) -> HttpRequest | None:
+        """What to ask before a swap, so that its job can be told from earlier ones; None where nothing need be known."""
+
+    @abstractmethod
+    def reference(self, account: str, response: HttpResponse | None) -> str:
+        """The name under which the coming job will be asked about, from the answer to `before`. Raises as verdicts do."""
+
+    @abstractmethod
+    def upload(self, account: str, cargo: Cargo, at: int) -> UploadRequest:
+        """The swap itself."""
+
+    @abstractmethod
+    def taken(self, account: str, reference: str, response: HttpResponse) -> Outcome:
+        """What the answer to the upload means: `accepted`, with the reference to ask by. Raises as verdicts do."""
+
+    @abstractmethod
+    def arrived(self, reference: str, response: HttpResponse) -> bool | None:
+        """By an answer to the question about the job: whether the upload has reached the partner, None where that can't be told."""
+
+    def group(self, item: Item) -> str:
+        return item.account
+
+    def weight(self, item: Item) -> int:  # noqa: ARG002  # a list weighs what it weighs, whoever is taken out
+        return 1
+
+    def request(self, items: Sequence[Item], at: int) -> HttpRequest:
+        """Nobody can be told of alone: the list says it of all."""
+        raise Rejected("only-by-swap")
+
+    def verdict(self, items: Sequence[Item], response: Any) -> Sequence[Outcome]:
+        raise Rejected("only-by-swap")
+
+
+def swap_problems(config: SwapConfig, partner: Partner) -> list[str]:
+    """What is wrong with an entry whose lists are swapped, whatever its interface."""
+    found = []
+    if not partner.grants:
+        found.append("grants: a list is made of permissions; set grants = true, or nobody would be on it")
+    for account in partner.accounts:
+        if len(account.scopes) != 1:
+            found.append(
+                f"account: {account.name} has {len(account.scopes)} scopes; give each scope an audience of its own"
+            )
+    least = {
+        "swap_every_hours": 1,
+        "swap_least_minutes": 1,
+        "swap_gather_minutes": 0,
+        "poll_every_minutes": 1,
+        "job_hours": 1,
+    }
+    found += [
+        f"settings.{name}: {value}; write {lowest} or more"
+        for name, lowest in least.items()
+        if (value := getattr(config, name)) < lowest
+    ]
+    if not 0 <= config.shrink_percent < 100:
+        found.append(f"settings.shrink_percent: {config.shrink_percent}; write 0 to 99")
+    return found
