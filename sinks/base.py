@@ -197,7 +197,7 @@ class ListRequest(Struct, frozen=True, kw_only=True):
         return f"ListRequest({self.file.path})"
 
 
-Request = HttpRequest | UploadRequest | FileRequest | TopicRequest | ListRequest
+Request = HttpRequest | FileRequest | TopicRequest | ListRequest
 """What a connector may ask for; each kind has its carrier (`sender`), and an answer of its own kind. A list has neither."""
 
 

@@ -63,14 +63,18 @@ class Exchange:
         await self._good(now, "")
 
     async def put(
-        self, request: Callable[[], Request], read: Callable[[Any], Answer], now: Callable[[], int], guard: Guard | None
+        self,
+        request: Callable[[], Request | UploadRequest],
+        read: Callable[[Any], Answer],
+        now: Callable[[], int],
+        guard: Guard | None,
     ) -> Answer:
         """A call that concerns no item, such as the swap of a whole list: what `read` makes of its answer, and raises."""
         return await self._exchange(request, read, now, guard)
 
     async def _exchange(
         self,
-        ask: Callable[[], Request],
+        ask: Callable[[], Request | UploadRequest],
         read: Callable[[Any], Answer],
         now: Callable[[], int],
         guard: Guard | None = None,
@@ -84,7 +88,7 @@ class Exchange:
         token = await self._good(now, token)
         return read(await self._send(ask(), token, guard))
 
-    async def _send(self, request: Request, token: str, guard: Guard | None) -> Any:
+    async def _send(self, request: Request | UploadRequest, token: str, guard: Guard | None) -> Any:
         if token and isinstance(request, HttpRequest | UploadRequest):
             request = replace(request, headers={**request.headers, "authorization": f"Bearer {token}"})
         return await self.sender.carry(request, self.timeout_s, guard)

@@ -57,7 +57,7 @@ class Sender:
         await self._session.close()
         await self._topics.close()
 
-    async def carry(self, request: Request, timeout_s: float, guard: Guard | None = None) -> Any:
+    async def carry(self, request: Request | UploadRequest, timeout_s: float, guard: Guard | None = None) -> Any:
         """What `request` asks for, of whichever kind: its answer is of the same kind. As `send`, and raises as it does.
 
         A topic's brokers tell us of each other, so the list of hosts holds for those that are asked first.

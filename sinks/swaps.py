@@ -57,6 +57,9 @@ class Swapped(Plain, ABC):
     effects = EFFECTS
     reaches = Evidence.processed
     at_once: int = 1
+    """How many swaps may be under way at a time, over all audiences."""
+    header: bytes = b""
+    """What stands above the rows, with its line end."""
 
     def __init__(self, config: SwapConfig) -> None:
         """Everything else is the connector's own."""
@@ -92,11 +95,11 @@ class Swapped(Plain, ABC):
     def weight(self, item: Item) -> int:  # noqa: ARG002  # a list weighs what it weighs, whoever is taken out
         return 1
 
-    def request(self, items: Sequence[Item], at: int) -> HttpRequest:
+    def request(self, items: Sequence[Item], at: int) -> HttpRequest:  # noqa: ARG002  # no item has a call
         """Nobody can be told of alone: the list says it of all."""
         raise Rejected("only-by-swap")
 
-    def verdict(self, items: Sequence[Item], response: Any) -> Sequence[Outcome]:
+    def verdict(self, items: Sequence[Item], response: Any) -> Sequence[Outcome]:  # noqa: ARG002
         raise Rejected("only-by-swap")
 
 
@@ -105,11 +108,11 @@ def swap_problems(config: SwapConfig, partner: Partner) -> list[str]:
     found = []
     if not partner.grants:
         found.append("grants: a list is made of permissions; set grants = true, or nobody would be on it")
-    for account in partner.accounts:
-        if len(account.scopes) != 1:
-            found.append(
-                f"account: {account.name} has {len(account.scopes)} scopes; give each scope an audience of its own"
-            )
+    found += [
+        f"account: {each.name} has {len(each.scopes)} scopes; give each scope an audience of its own"
+        for each in partner.accounts
+        if len(each.scopes) != 1
+    ]
     least = {
         "swap_every_hours": 1,
         "swap_least_minutes": 1,

@@ -1,0 +1,138 @@
+"""What is written down of the swap of a list, before it is sent and after: the audience's told-state, and everybody's.
+
+The order is the guarantee, as with calls (`notes`): all of it is durable before the list is sent.
+"""
+
+from uuid import uuid5
+
+import msgspec
+from msgspec import Struct
+from msgspec.structs import replace
+
+from todoke.processors.jobs import Ask
+from todoke.processors.keys import seal_for_log
+from todoke.processors.swaps import AUDIENCES, begin
+from todoke.schemas.events import LogRow
+from todoke.schemas.receipts import Evidence
+from todoke.schemas.told import Attempt, Told, note
+
+from .audiences import Audiences
+from .cutting import Cut, require_same
+from .desk import Desk
+from .due import entries
+from .kept import letter
+from .knowing import freed_by
+from .notes import NOTES, Ending, Try
+from .outbox import Letter
+from .view import Cell
+
+MINUTE_MS = 60_000
+CUT_LASTS_MS = 15 * MINUTE_MS
+"""So old a list may be when it is sent. Whoever is on it, and said stop since, is in the next."""
+BEGIN_MS = MINUTE_MS
+"""Within this time after it was noted a swap is sent, or not at all."""
+SLACK_MS = 10 * MINUTE_MS
+"""A person's job is given up so long after the swap's, which has been judged by then."""
+
+
+class Swap(Struct, frozen=True):
+    """A swap that may be sent: its name, what it is of, every attempt at it, and how late it may start (ms)."""
+
+    name: str
+    reference: str
+    cut: Cut
+    attempt: Attempt
+    tries: tuple[Try, ...]
+    start_by: int
+
+
+class SwapNotes:
+    """Writes for one partner's audiences."""
+
+    def __init__(self, desk: Desk, audiences: Audiences, job_ms: int) -> None:
+        """`job_ms` is how long a job may take effect."""
+        self.desk = desk
+        self.tools = desk.tools
+        self.partner = desk.partner
+        self.audiences = audiences
+        self.job_ms = job_ms
+        limits = desk.partner.limits
+        self.call_ms = BEGIN_MS + limits.timeout_ms + limits.lingers_ms
+
+    def begun(self, cut: Cut, known: frozenset[str], reference: str) -> Swap | None:
+        """Make the swap and every attempt of it durable; None when another has begun since the cut.
+
+        Raises `NotCurrent` in a view that was lost since the cut: then nothing is sent.
+        """
+        tools, started_at, name = self.tools, self.tools.now(), self.tools.random(8).hex()
+        until = started_at + self.job_ms + SLACK_MS
+        ends_by = until + self.call_ms
+        attempt = Attempt(str(cut.spool.rows), started_at, ends_by, reference=reference, awaited_until=until)
+        cell = self.audiences.cell(cut.account)
+
+        def change(_: Cell, held: Told | None) -> Told | None:
+            return begin(held or self.audiences.blank(cut.account), known, name, attempt)
+
+        written = tools.view.told.update([cell], change).get(cell)
+        if written is None or name not in written.attempts:
+            return None
+        tries = tuple(Try(call, tools.random(8).hex(), started_at, ends_by, reference, until) for call in cut.calls)
+        swap = Swap(name, reference, cut, attempt, tries, min(started_at + BEGIN_MS, cut.at + CUT_LASTS_MS))
+        owed = [each.obligation for each in cut.calls]
+        refs = {each.subject_ref for each in owed} | {AUDIENCES}
+        ask = Ask(reference, started_at, until)
+        self.desk.polling.jobs.expect([(ref, ask) for ref in sorted(refs)], {reference: started_at + self.call_ms})
+        letters = [letter(tools, written), *self.desk.notes.begun(tries, tools.random), self._row("swap-intent", swap)]
+        letters += freed_by(
+            tools, [each.obligation for each in cut.calls if each.shared and each.obligation.verb == "grant"]
+        )
+        self.desk.said.send(letters)
+        require_same(tools.view, cut.owners)
+        return swap
+
+    def ended(self, swap: Swap, ending: Ending) -> None:
+        """Write down how the upload ended. Whatever isn't known yet is asked about as a job."""
+        tools, cut = self.tools, swap.cut
+        ended = replace(swap.attempt, ended_at=ending.ended_at, grade=ending.grade, refused=ending.refused)
+        cell = self.audiences.cell(cut.account)
+
+        def change(_: Cell, held: Told | None) -> Told:
+            return note(held or self.audiences.blank(cut.account), swap.name, ended)
+
+        written = tools.view.told.update([cell], change)
+        letters, _ = self.desk.notes.ended([(each, ending) for each in swap.tries], tools.random)
+        letters += [letter(tools, each) for each in written.values()]
+        self.desk.said.send([*letters, self._row("swap-outcome", swap, ending)])
+        grants = [each.obligation for each in cut.calls if not each.obligation.restrictive]
+        # after a permission the record is read again
+        self.desk.due.hasten(entries(grants, self.desk.place.lane_partitions, tools.now() * 1000))
+        if ending.grade >= Evidence.accepted:
+            self.audiences.used(cut.account)
+            tools.metrics.set("todoke_swap_rows", cut.spool.rows, self.partner.name, cut.account)
+
+    def _row(self, kind: str, swap: Swap, ending: Ending | None = None) -> Letter:
+        """What the log keeps of a swap as a whole: where its list was cut, and how long it was."""
+        cut, tools = swap.cut, self.tools
+        row_id = str(uuid5(NOTES, f"{kind}\x1f{swap.name}"))
+        facts = {
+            "swap": swap.name,
+            "account": cut.account,
+            "reference": swap.reference,
+            "rows": cut.spool.rows,
+            "contains": len(cut.calls),
+            "cut_at": cut.at,
+            "offsets": cut.offsets,
+        }
+        facts |= {"grade": ending.grade, "reason": ending.reason} if ending else {}
+        row = LogRow(
+            row_id=row_id,
+            kind=kind,
+            subject_ref=AUDIENCES,
+            source=f"dispatch/{self.partner.name}",
+            number=0,
+            at=ending.ended_at if ending else swap.attempt.started_at,
+            cause=swap.name,
+            partner=self.partner.name,
+            payload=seal_for_log(tools.keyring, row_id, msgspec.json.encode(facts), tools.random),
+        )
+        return Letter(tools.topic("provision-log"), AUDIENCES, tools.codec.encode(row))
