@@ -1,0 +1,415 @@
+"""Whole lists: who is on one, when it is swapped, what a finished swap closes, and what nothing may pass."""
+
+from collections.abc import Iterable
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from msgspec import Struct
+from msgspec.structs import replace
+
+from tests.rules import (
+    LATE,
+    NOW,
+    consent,
+    deletion,
+    events,
+    grant,
+    owed,
+    partner,
+    receipt,
+    rules,
+    suspension,
+    with_identifiers,
+    written,
+)
+from todoke.processors.plan import of_partner
+from todoke.processors.reconcile import Call, Known, Recipient, reconcile
+from todoke.processors.swaps import (
+    AUDIENCES,
+    Listed,
+    Pace,
+    Waiting,
+    begin,
+    begun_at,
+    contained,
+    due_at,
+    entering,
+    implausible,
+    listed,
+    standing_rows,
+    under_way,
+)
+from todoke.schemas.events import Event
+from todoke.schemas.obligations import Obligation, settle
+from todoke.schemas.receipts import Evidence, Verb
+from todoke.schemas.record import SubjectRecord
+from todoke.schemas.told import Attempt, Told, join, note, reported
+
+EFFECTS: dict[Verb, str] = {"grant": "present", "withdraw": "absent", "suspend": "absent", "delete": "absent"}
+LINE = partner("line", "research", grants=True, done="processed", basis="entrustment")
+RULES = rules(LINE)
+LIST = Recipient(LINE, EFFECTS)
+PACE = Pace(every_ms=24_000, least_ms=1000, gather_ms=100)
+HOUR = 3_600_000
+
+
+def known(record: SubjectRecord, *told: Told, done: bool = False, **changes: Any) -> Known:
+    made = list(owed(record, RULES).values())
+    if done:
+        made = [settle(each, receipt(each, "ended", LATE, grade=Evidence.processed)) for each in made]
+    return Known(record, tuple(replace(each, **changes) for each in made), {each.key: each for each in told})
+
+
+def told(effect: str, at: int, *, alias: str = "x", owner: str = "5ub7ec7", **changes: Any) -> Told:
+    fields = {"ended_at": at + 1, "grade": 3, "reported_at": at + 2, "awaited_until": at + 9, **changes}
+    return Told(owner, "line", "main", "research", alias, {f"{effect}@{at}": Attempt(effect, at, at + 9, **fields)})
+
+
+def on(what: Known, by: Iterable[Call] = (), at: int = LATE) -> Listed:
+    return listed(what, LIST, "main", entering(by), RULES, at)
+
+
+def aliases(found: Listed) -> list[str]:
+    return [each.alias for each in found.identifiers]
+
+
+GRANTED = with_identifiers(written(grant("a", "research")), "x")
+STOPPED = with_identifiers(written(grant("a", "research"), consent("b", "research", at=NOW + 1)), "x")
+
+
+def test_a_grant_that_was_told_stays_on_the_list_and_one_that_was_not_enters_with_it() -> None:
+    told_before = known(GRANTED, told("present", NOW), done=True)
+    new = known(GRANTED)
+    [call] = reconcile(new, LIST, RULES, LATE).calls
+
+    assert aliases(on(told_before)) == ["x"]
+    assert on(new) == Listed()
+    assert (aliases(on(new, [call])), on(new, [call]).by) == (["x"], call.obligation.obligation_id)
+
+
+def test_a_grant_that_counts_as_told_but_whose_identifier_was_taken_off_since_comes_back_only_by_entering() -> None:
+    assert on(known(GRANTED, done=True)) == Listed()
+    assert on(known(GRANTED, told("absent", NOW + 5), done=True)) == Listed()
+    both = join(told("present", NOW), told("absent", NOW + 20))
+    assert on(known(GRANTED, both, done=True)) == Listed()
+
+
+@pytest.mark.parametrize(
+    "stop", [consent("b", "research", at=NOW + 1), suspension("b", at=NOW + 1), deletion("b", NOW + 1)]
+)
+def test_whoever_says_stop_is_on_no_list_though_nobody_has_made_an_obligation_of_it(stop: Event) -> None:
+    before = known(GRANTED, told("present", NOW), done=True)
+    record = with_identifiers(written(grant("a", "research"), stop), "x")
+
+    assert on(replace(before, record=record)) == Listed()
+
+
+def test_who_comes_back_after_a_deletion_waits_until_it_was_carried_out() -> None:
+    record = with_identifiers(written(deletion("d"), grant("a", "research", at=NOW + 5)), "x")
+    both = known(record)
+    carried_out = [
+        settle(each, receipt(each, "ended", LATE, grade=Evidence.processed)) if each.verb == "delete" else each
+        for each in both.obligations
+    ]
+    after = replace(both, obligations=tuple(carried_out))
+    [call] = [each for each in reconcile(after, LIST, RULES, LATE).calls if each.obligation.verb == "grant"]
+
+    assert on(both, [call]) == Listed()
+    assert aliases(on(after, [call])) == ["x"]
+    forgotten = replace(after, obligations=tuple(each for each in carried_out if each.verb != "delete"))
+    assert on(forgotten, [call]) == Listed()
+
+
+def test_a_sharer_who_says_stop_keeps_the_identifier_off_the_list() -> None:
+    sharer = replace(STOPPED, subject_ref="another")
+    mine = known(with_identifiers(GRANTED, "y"), told("present", NOW), told("present", NOW, alias="y"), done=True)
+
+    assert aliases(on(mine)) == ["x", "y"]
+    assert aliases(on(replace(mine, sharers=(sharer,)))) == ["y"]
+
+
+def test_who_was_merged_is_spoken_for_by_the_survivor() -> None:
+    assert on(known(replace(GRANTED, merged_into="x"), told("present", NOW), done=True)) == Listed()
+    assert on(Known(None, (), {})) == Listed()
+
+
+def test_a_finished_swap_closes_every_stop_of_the_cut_and_the_grants_that_got_onto_the_list() -> None:
+    [stop] = reconcile(known(STOPPED), LIST, RULES, LATE).calls
+    [yes] = reconcile(known(GRANTED), LIST, RULES, LATE).calls
+
+    assert contained([stop, yes], ()) == [stop]
+    assert contained([stop, yes], {yes.obligation.obligation_id}) == [stop, yes]
+
+
+# -- when
+
+
+def test_a_list_with_permissions_alone_is_swapped_every_so_often_and_a_withdrawal_pulls_that_forward() -> None:
+    assert due_at(PACE, 0, Waiting()) is None
+    assert due_at(PACE, 5000, Waiting()) is None
+    assert due_at(PACE, 0, Waiting(granted_at=7)) == 7
+    assert due_at(PACE, 5000, Waiting(granted_at=7)) == 29_000
+    assert due_at(PACE, 5000, Waiting(restricted_at=4000, granted_at=7)) == 6000  # not before `least`
+    assert due_at(PACE, 5000, Waiting(restricted_at=9000)) == 9100  # nor alone
+    assert due_at(PACE, 0, Waiting(restricted_at=9000)) == 9100
+
+
+@given(last=st.integers(1, 100_000), stop=st.integers(1, 200_000), yes=st.integers(0, 200_000))
+def test_a_withdrawal_waits_no_longer_than_the_bound_and_no_swap_comes_sooner_than_the_least(
+    last: int, stop: int, yes: int
+) -> None:
+    found = due_at(PACE, last, Waiting(stop, yes))
+
+    assert found is not None
+    assert last + PACE.least_ms <= found <= max(last + PACE.least_ms, stop + PACE.gather_ms)
+
+
+# -- how long
+
+
+def test_a_list_that_is_the_first_empty_or_sharply_shorter_needs_a_person() -> None:
+    assert implausible(100, None, 20, None) == "first-list"
+    assert implausible(0, 100, 20, None) == "empty-list"
+    assert implausible(79, 100, 20, None) == "shrunken-list"
+    assert implausible(80, 100, 20, None) == implausible(500, 100, 20, None) == ""
+    assert implausible(10, 100, 20, 10) == implausible(0, 100, 20, 0) == implausible(5, None, 20, 0) == ""
+    assert implausible(9, 100, 20, 10) == "shrunken-list"  # shorter than what the person saw
+
+
+# -- one at a time
+
+
+def swap(at: int, **changes: Any) -> Attempt:
+    return Attempt("10", at, at + HOUR, **{"reference": "7001:1", "awaited_until": at + HOUR, **changes})
+
+
+BLANK = Told(AUDIENCES, "line", "main", "", "")
+
+
+def test_nothing_begins_while_a_swap_may_still_take_effect() -> None:
+    first = begin(BLANK, (), "one", swap(NOW))
+    assert first is not None
+
+    for out in (
+        first,  # whoever began it may have died
+        note(first, "one", swap(NOW, ended_at=NOW + 5, grade=1)),  # ambiguous
+        note(first, "one", swap(NOW, ended_at=NOW + 5, grade=2)),  # taken, and not heard of
+    ):
+        assert list(under_way(out, NOW + HOUR)) == ["one"]
+        assert begin(out, ["one"], "two", swap(NOW + HOUR)) is None
+        assert begin(out, ["one"], "two", swap(NOW + HOUR + 1)) is not None
+
+
+def test_a_swap_that_was_refused_or_heard_of_stands_in_nobodys_way() -> None:
+    refused = note(BLANK, "one", swap(NOW, ended_at=NOW + 5, refused=True))
+    done = note(BLANK, "one", reported(swap(NOW, ended_at=NOW + 5, grade=2), 3, NOW + 60, failed=False))
+    failed = note(BLANK, "one", reported(swap(NOW, ended_at=NOW + 5, grade=2), 1, NOW + 60, failed=True))
+
+    for over in (refused, done, failed):
+        assert under_way(over, NOW + 61) == {}
+        assert begin(over, ["one"], "two", swap(NOW + 61)) is not None
+    assert (begun_at(refused), begun_at(done)) == (0, NOW)
+    assert (standing_rows(refused), standing_rows(failed), standing_rows(done)) == (None, None, 10)
+
+
+def test_a_list_that_was_cut_before_another_swap_began_is_never_sent() -> None:
+    done = note(BLANK, "one", reported(swap(NOW, ended_at=NOW + 5, grade=2), 3, NOW + 60, failed=False))
+
+    assert begin(done, [], "two", swap(NOW + 100)) is None
+    assert begin(done, ["one"], "two", swap(NOW + 100)) is not None
+
+
+# -- a whole town of people, by what happens to them in any order
+
+
+class Partnered(Struct):
+    """The partner: who is on its list, and the lists that may still take its place."""
+
+    members: frozenset[str] = frozenset()
+    out: frozenset[str] | None = None
+
+
+class People:
+    """Three people, one of whom shares an address with another, and the swaps of one audience."""
+
+    def __init__(self) -> None:
+        self.at = LATE
+        self.said: dict[str, list[Event]] = {"a": [], "b": [], "c": []}
+        self.names = {"a": ("x",), "b": ("x", "y"), "c": ("z",)}
+        self.obligations: dict[str, dict[str, Obligation]] = {name: {} for name in self.said}
+        self.told: dict[str, dict[str, Told]] = {name: {} for name in self.said}
+        self.audience = BLANK
+        self.partner = Partnered()
+        self.calls: dict[str, list[Call]] = {}
+        self.rows: frozenset[str] = frozenset()
+
+    def record(self, name: str) -> SubjectRecord:
+        found = with_identifiers(written(*self.said[name]), *self.names[name])
+        return replace(found, subject_ref=name)
+
+    def say(self, name: str, event: Event) -> None:
+        self.said[name].append(event)
+        for key, each in owed(self.record(name), RULES, self.at).items():
+            self.obligations[name].setdefault(key, each)
+
+    def known(self, name: str) -> Known:
+        record = self.record(name)
+        others = [each for each in self.said if each != name and set(self.names[each]) & set(self.names[name])]
+        joint = dict(self.told[name])
+        for other in others:
+            for each in self.told[other].values():
+                if each.alias in self.names[name]:
+                    mine = replace(each, subject_ref=name)
+                    joint[mine.key] = join(joint[mine.key], mine) if mine.key in joint else mine
+        ended = frozenset(key for each in others for key, one in self.obligations[each].items() if one.ended_at)
+        sharers = tuple(self.record(each) for each in others if self.said[each])
+        return Known(record, tuple(self.obligations[name].values()), joint, sharers=sharers, carried_out=ended)
+
+    def cut(self) -> None:
+        """A list of everybody, and what it contains, as the view stands now."""
+        if under_way(self.audience, self.at):
+            return
+        self.known_then = frozenset(self.audience.attempts)
+        self.calls = {}
+        for name in self.said:
+            work = reconcile(self.known(name), LIST, RULES, self.at)
+            for each, by in work.superseded:
+                self.put(name, settle(each, receipt(each, "superseded", self.at, reference=by)))
+            for each, why in work.reopened:
+                self.put(name, settle(each, receipt(each, "reopened", self.at, generation=each.generation, reason=why)))
+            self.calls[name] = list(work.calls)
+        new = entering(each for calls in self.calls.values() for each in calls)
+        found = {name: listed(self.known(name), LIST, "main", new, RULES, self.at) for name in self.said}
+        entered = {each.by for each in found.values()} - {""}
+        self.calls = {name: contained(calls, entered) for name, calls in self.calls.items()}
+        self.rows = frozenset(one.alias for each in found.values() for one in each.identifiers)
+
+    def send(self, *, arrives: bool) -> None:
+        """The list that was cut is sent, unless another has been since."""
+        after = begin(self.audience, self.known_then, f"s{self.at}", swap(self.at, reference=f"r{self.at}"))
+        if after is None:
+            return
+        self.audience = after
+        for name, calls in self.calls.items():
+            for each in calls:
+                self.attempt(name, each, swap(self.at, reference=f"r{self.at}"))
+        self.partner.out = self.rows if arrives else None
+        self.sent = {name: list(calls) for name, calls in self.calls.items()}
+
+    def attempt(self, name: str, call: Call, attempt: Attempt) -> None:
+        made = replace(
+            attempt,
+            effect=call.effect,
+            obligation=call.obligation.obligation_id[:8],
+            generation=call.obligation.round,
+            partial=call.partial,
+        )
+        for one in call.identifiers:
+            for scope in ("research", *(["*"] if call.obligation.verb == "delete" else [])):
+                where = Told(name, "line", "main", scope, one.alias)
+                held = self.told[name].get(where.key, where)
+                self.told[name][where.key] = note(held, f"{call.obligation.obligation_id}{attempt.reference}", made)
+
+    def put(self, name: str, obligation: Obligation) -> None:
+        self.obligations[name][obligation.obligation_id] = obligation
+
+    known_then: frozenset[str] = frozenset()
+    sent: dict[str, list[Call]] = {}
+
+    def report(self, *, finished: bool) -> None:
+        """The job has ended, as its partner tells when asked."""
+        out = under_way(self.audience, self.at)
+        if not out:
+            return
+        [(swap_name, attempt)] = out.items()
+        if finished and self.partner.out is None:
+            return  # it never arrived, so nobody says that it has finished
+        if finished:
+            self.partner.members = self.partner.out or frozenset()
+        self.partner.out = None
+        over = reported(attempt, 3 if finished else 1, self.at, failed=not finished)
+        self.audience = note(self.audience, swap_name, over)
+        for name, calls in self.sent.items():
+            for call in calls:
+                begun = swap(attempt.started_at, reference=attempt.reference)
+                self.attempt(name, call, reported(begun, over.grade, self.at, failed=not finished))
+                held = self.obligations[name][call.obligation.obligation_id]
+                if finished and not call.partial:
+                    later = settle(held, receipt(held, "attempting", self.at, generation=call.obligation.round))
+                    done = receipt(later, "ended", self.at, grade=3, generation=call.obligation.round)
+                    self.put(name, settle(later, done))
+
+
+WORDS = st.tuples(
+    st.sampled_from(["a", "b", "c"]), st.sampled_from(["granted", "withdrawn", "deleted", "suspended", "lifted"])
+)
+STEPS = st.lists(
+    WORDS | st.sampled_from(["cut", "send", "lose", "finished", "failed", "hour"]), min_size=4, max_size=40
+)
+
+
+@given(steps=STEPS)
+def test_nobody_whose_stop_was_closed_is_on_the_list_and_no_permission_enters_while_a_swap_is_out(
+    steps: list[Any],
+) -> None:
+    people = People()
+    for number, step in enumerate(steps):
+        people.at += 1000
+        before, out = people.partner.members, under_way(people.audience, people.at)
+        names = set(people.audience.attempts)
+        match step:
+            case "cut":
+                people.cut()
+            case "send" | "lose":
+                people.send(arrives=step == "send")
+            case "finished" | "failed":
+                people.report(finished=step == "finished")
+            case "hour":
+                people.at += 2 * HOUR
+                people.partner.out = None  # whatever had not taken effect by now never will
+            case (name, word):
+                people.say(name, _said(word, f"e{number}", people.at))
+        _check(people, step, before, out=bool(out), names=names)
+
+
+def _check(people: People, step: Any, before: frozenset[str], *, out: bool, names: set[str]) -> None:
+    if step == "cut" and not out:  # with a standing withdrawal, nobody is on a list cut after it
+        for name in people.said:
+            assert not _stopped(people, name) or people.rows.isdisjoint(people.names[name])
+    if step in ("send", "lose") and out:  # nothing is sent while a swap may take effect
+        assert set(people.audience.attempts) == names
+    if step == "finished" and people.partner.members != before:  # whoever is closed is where it says
+        for call in (each for calls in people.sent.values() for each in calls):
+            here = {each.alias for each in call.identifiers}
+            assert call.obligation.restrictive or here <= people.partner.members
+    for name in people.said:
+        if _stopped(people, name) and all(each.ended_at for each in people.obligations[name].values()):
+            assert people.partner.members.isdisjoint(people.names[name])
+
+
+def _stopped(people: People, name: str) -> bool:
+    """Whether the person's last word is no."""
+    return any(each.verb in ("withdraw", "suspend") for each in of_partner(people.record(name), LINE, RULES, people.at))
+
+
+def _said(word: str, event_id: str, at: int) -> Event:
+    match word:
+        case "granted" | "withdrawn":
+            return consent(event_id, "research", word, at)
+        case "deleted":
+            return deletion(event_id, at)
+    return suspension(event_id, at=at, action="suspended" if word == "suspended" else "lifted")
+
+
+@given(said=st.lists(events(), max_size=6), late=st.integers(0, 1))
+def test_only_whom_the_record_permits_is_on_a_list(said: list[Event], late: int) -> None:
+    record = with_identifiers(written(*said), "x")
+    what = known(record, told("present", NOW), done=bool(late))
+    calls = reconcile(what, LIST, RULES, LATE).calls
+
+    found = on(what, calls)
+
+    verbs = {each.verb for each in of_partner(record, LINE, RULES, LATE) if each.scope == "research"}
+    assert not found.identifiers or verbs == {"grant"}
