@@ -115,8 +115,6 @@ def listed(known: Known, recipient: Recipient, account: str, entering: Entering,
     if record is None or record.merged_into:  # the survivor speaks for both
         return NOBODY
     mine = {each.obligation_id: each for each in known.obligations if each.partner == partner.name}
-    if any(each.verb == "delete" and each.state not in ENDED for each in mine.values()):
-        return NOBODY
     demands = [each for each in of_partner(record, partner, rules, at) if each.account == account]
     for each in demands:  # a deletion is demanded for ever; once it has been carried out, one may come back
         carried_out = mine.get(identify(record.subject_ref, each))
