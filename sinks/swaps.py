@@ -6,6 +6,7 @@ is on the list, when it is sent, and what it closes.
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
+from hashlib import sha256
 from typing import Annotated, Any, Protocol
 
 from msgspec import Meta, Struct
@@ -17,6 +18,7 @@ from todoke.schemas.receipts import Evidence, Verb
 
 from .base import HttpRequest, HttpResponse, Item, Outcome, Plain, UploadRequest
 
+MULTIPART = "multipart/form-data"
 MINUTE_MS = 60_000
 HOUR_MS = 3_600_000
 EFFECTS: Mapping[Verb, str] = {"grant": "present", "withdraw": "absent", "suspend": "absent", "delete": "absent"}
@@ -101,6 +103,46 @@ class Swapped(Plain, ABC):
 
     def verdict(self, items: Sequence[Item], response: Any) -> Sequence[Outcome]:  # noqa: ARG002
         raise Rejected("only-by-swap")
+
+
+def judged(reference: str, states: Sequence[object], done: str, failed: Mapping[str, str]) -> Outcome | None:
+    """What became of a swap, by the states of every replacement since; `failed` has a reason by state.
+
+    Two mean that somebody else swaps, too: nobody knows whose list stands. And of one that failed nobody says that it
+    left the list as it was.
+    """
+    if not states or any(each != done and each not in failed for each in states):
+        return None
+    if len(states) > 1:
+        return Outcome(grade=Evidence.sent, reference=reference, reason="swapped-elsewhere")
+    if states[0] == done:
+        return Outcome(grade=Evidence.processed, reference=reference)
+    return Outcome(grade=Evidence.sent, reference=reference, reason=failed[str(states[0])])
+
+
+class Form(Struct, frozen=True):
+    """A form in parts around a list, as its head and tail. No row can hold the boundary: rows are hashes or device ids."""
+
+    boundary: str
+    head: bytes
+    tail: bytes
+
+    @property
+    def media(self) -> str:
+        """The content type."""
+        return f"{MULTIPART}; boundary={self.boundary}"
+
+
+def form(fields: Mapping[str, str], seed: str) -> Form:
+    """The form of `fields` and one `file`."""
+    boundary = "todoke-" + sha256(seed.encode()).hexdigest()[:32]
+    head = "".join(
+        f'--{boundary}\r\nContent-Disposition: form-data; name="{name}"\r\n\r\n{value}\r\n'
+        for name, value in fields.items()
+    )
+    head += f'--{boundary}\r\nContent-Disposition: form-data; name="file"; filename="list.csv"\r\n'
+    head += "Content-Type: text/csv\r\n\r\n"
+    return Form(boundary, head.encode(), f"\r\n--{boundary}--\r\n".encode())
 
 
 def swap_problems(config: SwapConfig, partner: Partner) -> list[str]:

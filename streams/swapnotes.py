@@ -49,8 +49,8 @@ class Swap(Struct, frozen=True):
 class SwapNotes:
     """Writes for one partner's audiences."""
 
-    def __init__(self, desk: Desk, audiences: Audiences, job_ms: int) -> None:
-        """`job_ms` is how long a job may take effect."""
+    def __init__(self, desk: Desk, audiences: Audiences, job_ms: int, first_ms: int) -> None:
+        """`job_ms` is how long a job may take effect, `first_ms` how long after a call it is asked about first."""
         self.desk = desk
         self.tools = desk.tools
         self.partner = desk.partner
@@ -58,6 +58,7 @@ class SwapNotes:
         self.job_ms = job_ms
         limits = desk.partner.limits
         self.call_ms = BEGIN_MS + limits.timeout_ms + limits.lingers_ms
+        self.first_ms = max(self.call_ms, first_ms)
 
     def begun(self, cut: Cut, known: frozenset[str], reference: str) -> Swap | None:
         """Make the swap and every attempt of it durable; None when another has begun since the cut.
@@ -81,7 +82,7 @@ class SwapNotes:
         owed = [each.obligation for each in cut.calls]
         refs = {each.subject_ref for each in owed} | {AUDIENCES}
         ask = Ask(reference, started_at, until)
-        self.desk.polling.jobs.expect([(ref, ask) for ref in sorted(refs)], {reference: started_at + self.call_ms})
+        self.desk.polling.jobs.expect([(ref, ask) for ref in sorted(refs)], {reference: started_at + self.first_ms})
         letters = [letter(tools, written), *self.desk.notes.begun(tries, tools.random), self._row("swap-intent", swap)]
         letters += freed_by(
             tools, [each.obligation for each in cut.calls if each.shared and each.obligation.verb == "grant"]

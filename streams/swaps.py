@@ -90,7 +90,7 @@ class Swaps:
         )
         self.accounts = [each.name for each in self.partner.accounts]
         self.job_ms = pacing.job_hours * HOUR_MS
-        self.notes = SwapNotes(desk, self.audiences, self.job_ms)
+        self.notes = SwapNotes(desk, self.audiences, self.job_ms, self.polls.first_ms)
         self._token = desk.tools.random(8).hex()
         self._held_until: dict[str, int] = {}
         self._failures: dict[str, int] = {}

@@ -29,6 +29,7 @@ from . import (
     the_trade_desk,
     treasure_data,
     webhook,
+    yahoo_japan_ads,
 )
 
 CONNECTORS: dict[str, Maker] = {
@@ -49,6 +50,7 @@ CONNECTORS: dict[str, Maker] = {
     "the_trade_desk": the_trade_desk.MAKER,
     "treasure_data": treasure_data.MAKER,
     "webhook": webhook.MAKER,
+    "yahoo_japan_ads": yahoo_japan_ads.MAKER,
 }
 
 

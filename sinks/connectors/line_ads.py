@@ -28,12 +28,22 @@ from todoke.sinks.maker import Maker
 from todoke.sinks.oauth import SOMEBODY_MUST_ACT_S
 from todoke.sinks.secrets import ENVIRONMENT, Secret
 from todoke.sinks.settings import Url, read, unsaid, url_problems
-from todoke.sinks.swaps import EFFECTS, HOUR_MS, MINUTE_MS, Cargo, SwapConfig, Swapped, swap_problems
+from todoke.sinks.swaps import (
+    EFFECTS,
+    HOUR_MS,
+    MINUTE_MS,
+    MULTIPART,
+    Cargo,
+    SwapConfig,
+    Swapped,
+    form,
+    judged,
+    swap_problems,
+)
 
 AT_ONCE = 3
 """REPLACE at a time for one ad account; the page counts requests, we count until the jobs are over."""
 LONGEST_EMAIL = 120
-MULTIPART = "multipart/form-data"
 KINDS: dict[str, frozenset[IdentifierKind]] = {
     "IFA": frozenset({"idfa", "gaid"}),
     "HASHED_PHONE_NUMBER": frozenset({"phone"}),
@@ -114,29 +124,21 @@ class LineAds(Swapped):
         return f"{self._audience(account)}:{max((each['audienceGroupJobId'] for each in jobs), default=0)}"
 
     def upload(self, account: str, cargo: Cargo, at: int) -> UploadRequest:
-        """A form in parts. The boundary is computed: no row can hold it, since rows are hashes or device ids."""
         fields = {"id": self._audience(account), "action": "REPLACE", "idType": self._config.id_type}
-        boundary = "todoke-" + sha256(f"{at}|{cargo.size}|{fields}".encode()).hexdigest()[:32]
-        head = "".join(
-            f'--{boundary}\r\nContent-Disposition: form-data; name="{name}"\r\n\r\n{value}\r\n'
-            for name, value in fields.items()
-        )
-        head += f'--{boundary}\r\nContent-Disposition: form-data; name="file"; filename="list.csv"\r\n'
-        head += "Content-Type: text/csv\r\n\r\n"
-        tail = f"\r\n--{boundary}--\r\n"
+        parts = form(fields, f"{at}|{cargo.size}|{fields}")
         path = f"{_path(self._config)}/upload"
         return UploadRequest(
             method="POST",
             url=_origin(self._config) + path,
             headers={
                 **self._signer.headers(path, at, kind=MULTIPART),
-                "content-type": f"{MULTIPART}; boundary={boundary}",
+                "content-type": parts.media,
                 "accept": "application/json",
             },
-            head=head.encode(),
+            head=parts.head,
             pieces=cargo.pieces,
-            tail=tail.encode(),
-            size=len(head) + cargo.size + len(tail),
+            tail=parts.tail,
+            size=len(parts.head) + cargo.size + len(parts.tail),
         )
 
     def taken(self, account: str, reference: str, response: HttpResponse) -> Outcome:  # noqa: ARG002  # of any audience
@@ -174,16 +176,8 @@ class Jobs:
         return _question(self._config, self._signer, parts[1], at)
 
     def read(self, references: Sequence[str], response: HttpResponse) -> Sequence[Outcome | None]:
-        """Two later ones mean that somebody else swaps, too: nobody knows whose list stands."""
-        reference = references[0]
-        states = [each.get("jobStatus") for each in _ours(reference, response)]
-        if not states or any(each not in {"FINISHED", "FAILED"} for each in states):
-            return [None]
-        if len(states) > 1:
-            return [Outcome(grade=Evidence.sent, reference=reference, reason="swapped-elsewhere")]
-        if states == ["FAILED"]:  # nothing says that it left the list as it was
-            return [Outcome(grade=Evidence.sent, reference=reference, reason="job-failed")]
-        return [Outcome(grade=Evidence.processed, reference=reference)]
+        states = [each.get("jobStatus") for each in _ours(references[0], response)]
+        return [judged(references[0], states, "FINISHED", {"FAILED": "job-failed"})]
 
 
 def reaches(config: Config) -> Evidence:  # noqa: ARG001  # the same for every configuration

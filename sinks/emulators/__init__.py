@@ -27,6 +27,7 @@ from . import (
     the_trade_desk,
     treasure_data,
     webhook,
+    yahoo_japan_ads,
 )
 from .server import Clock, Emulator, Journal, listening
 
@@ -54,6 +55,7 @@ EMULATORS: dict[str, Maker] = {
     "the_trade_desk": Maker(the_trade_desk.Options, the_trade_desk.TradeDeskEmulator),
     "treasure_data": Maker(treasure_data.Options, treasure_data.TreasureDataEmulator),
     "webhook": Maker(webhook.Options, webhook.WebhookEmulator),
+    "yahoo_japan_ads": Maker(yahoo_japan_ads.Options, yahoo_japan_ads.YahooJapanEmulator),
 }
 
 

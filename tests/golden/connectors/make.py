@@ -16,6 +16,7 @@ from todoke.sinks.base import FileRequest, HttpRequest, Item, Request, TopicRequ
 from todoke.sinks.connectors import CONNECTORS
 from todoke.sinks.swaps import Swapped
 
+REFERENCE = "7001:41"
 HERE = Path(__file__).parent
 
 
@@ -69,7 +70,7 @@ def swap(built: Swapped, items: Sequence[Item]) -> str:
     """A swap to a list of the items: what is asked before it, the upload, and the question about its job."""
     before = built.before("main", AT)
     shown = {"before": parts(before)} if before else {}
-    reference = "7001:41" if before else built.reference("main", None)
+    reference = REFERENCE if before else built.reference("main", None)
     shown["upload"] = parts(sent(built.upload("main", cargo(built, *(each.identifiers for each in items)), AT)))
     assert built.polls is not None
     shown["question"] = parts(built.polls.ask([reference], AT))
