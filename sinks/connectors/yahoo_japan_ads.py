@@ -39,7 +39,7 @@ FAILED = {"INVALID_FILE": "invalid-file", "FAILED": "job-failed"}
 
 _NUMBER = re.compile(r"\d{1,19}")
 _MOMENT = re.compile(r"\d{14}")
-_CODE = re.compile(r"[A-Z]{0,2}\d{4,6}")
+_CODE = re.compile(r"[A-Z]{0,2}\d{3,6}")
 _REFERENCE = re.compile(r"(\d{1,19}):(\d{1,14})")
 
 
@@ -194,13 +194,16 @@ def problems(config: Config, partner: Partner) -> list[str]:
 
 
 def _list_problems(config: Config, partner: Partner) -> list[str]:
-    found = []
     accounts = {account.name for account in partner.accounts}
-    for name in sorted(accounts ^ set(config.lists)):
-        found.append(f"settings.lists: {name} is no account with a list; give each account its list, and no other")
-    for name, number in sorted(config.lists.items()):
-        if not _sound(_NUMBER, number):
-            found.append(f"settings.lists.{name}: not the number of a list; copy it from the audience lists")
+    found = [
+        f"settings.lists: {name} is no account with a list; give each account its list, and no other"
+        for name in sorted(accounts ^ set(config.lists))
+    ]
+    found += [
+        f"settings.lists.{name}: not the number of a list; copy it from the audience lists"
+        for name, number in sorted(config.lists.items())
+        if not _sound(_NUMBER, number)
+    ]
     if len(config.lists) > len(set(config.lists.values())):
         found.append("settings.lists: one list for several accounts; each would wipe out the others'")
     return found
