@@ -5,7 +5,7 @@ is on the list, when it is sent, and what it closes.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from hashlib import sha256
 from typing import Annotated, Any, Protocol
 
@@ -16,7 +16,7 @@ from todoke.schemas.identity import Identifier
 from todoke.schemas.partners import Partner
 from todoke.schemas.receipts import Evidence, Verb
 
-from .base import HttpRequest, HttpResponse, Item, Outcome, Plain, UploadRequest
+from .base import HttpRequest, HttpResponse, Item, Outcome, Plain, Probe, UploadRequest
 
 MULTIPART = "multipart/form-data"
 MINUTE_MS = 60_000
@@ -63,9 +63,10 @@ class Swapped(Plain, ABC):
     header: bytes = b""
     """What stands above the rows, with its line end."""
 
-    def __init__(self, config: SwapConfig) -> None:
-        """Everything else is the connector's own."""
+    def __init__(self, config: SwapConfig, accounts: Iterable[str]) -> None:
+        """Everything else is the connector's own. The first of the `accounts` is the one that the probe asks about."""
         self.pacing = config
+        self.probe: Probe | None = Question(self, min(accounts, default=""))
 
     @abstractmethod
     def rows(self, identifiers: Sequence[Identifier]) -> list[bytes]:
@@ -103,6 +104,23 @@ class Swapped(Plain, ABC):
 
     def verdict(self, items: Sequence[Item], response: Any) -> Sequence[Outcome]:  # noqa: ARG002
         raise Rejected("only-by-swap")
+
+
+class Question:
+    """A probe: what is asked before a swap changes nothing, and needs the same rights."""
+
+    def __init__(self, connector: Swapped, account: str) -> None:
+        self._connector = connector
+        self._account = account
+
+    def ask(self, at: int) -> HttpRequest:
+        asked = self._connector.before(self._account, at)
+        if asked is None:
+            raise Rejected("no-question")
+        return asked
+
+    def read(self, response: HttpResponse) -> None:
+        self._connector.reference(self._account, response)
 
 
 def judged(reference: str, states: Sequence[object], done: str, failed: Mapping[str, str]) -> Outcome | None:

@@ -9,6 +9,7 @@ from todoke.processors.swaps import AUDIENCES, begun_at, standing_rows, under_wa
 from todoke.schemas.errors import Misconfigured
 from todoke.schemas.events import LogRow
 from todoke.schemas.partners import Partner
+from todoke.schemas.told import Told
 from todoke.sinks.connectors import CONNECTORS
 from todoke.sinks.swaps import SwapConfig
 
@@ -27,29 +28,8 @@ def swaps_group() -> None:
 @swaps_group.command("list")
 def swaps_list() -> None:
     """The last list of each audience, the swap under way, and who has waited longest."""
-    table = Table(
-        "partner", "account", "begun (UTC)", "rows", "state", "oldest stop (UTC)", "waits for a person", box=None
-    )
     with opened() as made:
-        now = made.tools.now()
-        for partner in swapped(made.tools.rules.registry.partners):
-            audiences = Audiences(made.tools.view, partner.name)
-            accounts = [each.name for each in partner.accounts]
-            for account, told in zip(accounts, audiences.told(accounts), strict=True):
-                begun, rows, out = begun_at(told), standing_rows(told), under_way(told, now)
-                refused, oldest = audiences.refused(account), audiences.waiting(account).restricted_at
-                last = max(told.attempts.values(), key=lambda each: each.started_at) if told and told.attempts else None
-                ended = "" if last is None else "refused" if last.refused else "failed" if last.failed else "finished"
-                table.add_row(
-                    partner.name,
-                    account,
-                    clock(begun) if begun else "never",
-                    "-" if rows is None else str(rows),
-                    f"under way: {', '.join(each.reference for each in out.values())}" if out else ended or "none yet",
-                    clock(oldest) if oldest else "-",
-                    f"{refused.reason}: {refused.rows} rows" if refused else "-",
-                )
-    console.print(table)
+        console.print(swaps_page(made.tools))
 
 
 @swaps_group.command("allow")
@@ -63,6 +43,39 @@ def swaps_allow(partner: str, account: str, rows: int, by: str, ground: str) -> 
     with opened() as made:
         allow(made.tools, (partner, account), rows, by=by, ground=ground)
         click.echo(f"{partner} {account}: its next list may have {rows} rows; noted in the provision log")
+
+
+def swaps_page(tools: Tools) -> Table:
+    """What `todoke swaps list` shows."""
+    table = Table(
+        "partner", "account", "begun (UTC)", "rows", "state", "oldest stop (UTC)", "waits for a person", box=None
+    )
+    for partner in swapped(tools.rules.registry.partners):
+        audiences = Audiences(tools.view, partner.name)
+        accounts = [each.name for each in partner.accounts]
+        for account, told in zip(accounts, audiences.told(accounts), strict=True):
+            begun, rows = begun_at(told), standing_rows(told)
+            refused, oldest = audiences.refused(account), audiences.waiting(account).restricted_at
+            table.add_row(
+                partner.name,
+                account,
+                clock(begun) if begun else "never",
+                "-" if rows is None else str(rows),
+                _state(told, tools.now()),
+                clock(oldest) if oldest else "-",
+                f"{refused.reason}: {refused.rows} rows" if refused else "-",
+            )
+    return table
+
+
+def _state(told: Told | None, at: int) -> str:
+    """What became of the last swap."""
+    if out := under_way(told, at):
+        return f"under way: {', '.join(each.reference for each in out.values())}"
+    last = max(told.attempts.values(), key=lambda each: each.started_at) if told and told.attempts else None
+    if last is None:
+        return "none yet"
+    return "not taken" if last.refused else "failed" if last.failed else "finished"
 
 
 def swapped(partners: tuple[Partner, ...]) -> list[Partner]:

@@ -31,6 +31,8 @@ from .tools import Tools
 
 log = logging.getLogger(__name__)
 IDLE_S = 1.0
+AGAIN_MS = 5_000
+"""Until it is tried again what could not be begun, or had nothing to contain when it was looked at."""
 MOST_FAILURES = 20
 UNSURE = (NotCurrent, Retry, redis.ConnectionError, redis.TimeoutError)
 NO_RESULT = Outcome(grade=Evidence.sent, reason="no-result")
@@ -105,7 +107,7 @@ class Swaps:
                     await self.step(account)
                 except UNSURE as error:  # nothing was sent, or what was sent stands in the told-state
                     log.warning("%s %s: its swap waits: %s", self.partner.name, account, type(error).__name__)
-                    self._hold(account, self.tools.now() + 5000)
+                    self._hold(account, self.tools.now() + AGAIN_MS)
             await self._nap()
 
     async def _nap(self) -> None:
@@ -156,7 +158,7 @@ class Swaps:
         grants = self.desk.ordered == "open"
         cut = await asyncio.to_thread(self.cutter.cut, account, grants=grants, keep=self._keep)
         if cut is None:
-            self._hold(account, self.tools.now() + self.pace.gather_ms)
+            self._hold(account, self.tools.now() + AGAIN_MS)
             return
         try:
             await self._send(cut, told, known)

@@ -105,7 +105,7 @@ class LineAds(Swapped):
     at_once = AT_ONCE
 
     def __init__(self, config: Config, secret_key: Secret) -> None:
-        super().__init__(config)
+        super().__init__(config, config.audiences)
         self._config = config
         self._signer = Signer(config.access_key, secret_key)
         self.polls: Jobs | None = Jobs(config, self._signer)

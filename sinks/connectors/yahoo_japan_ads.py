@@ -80,7 +80,7 @@ class YahooJapanAds(Swapped):
     """The customer lists of one ad account."""
 
     def __init__(self, config: Config, access: Access) -> None:
-        super().__init__(config)
+        super().__init__(config, config.lists)
         self._config = config
         self.access: Access | None = access
         self.header = f"{config.first_line}\n".encode() if config.first_line else b""

@@ -14,6 +14,7 @@ from tests.town import Town
 from todoke.processors.identifiers import digest
 from todoke.processors.keys import subject_ref
 from todoke.processors.swaps import AUDIENCES
+from todoke.schemas.errors import Misconfigured
 from todoke.schemas.obligations import Obligation
 from todoke.schemas.partners import Account, Limits, Partner
 from todoke.schemas.told import Attempt, Told
@@ -21,7 +22,7 @@ from todoke.sinks import emulators
 from todoke.streams.audiences import Audiences, Refusal
 from todoke.streams.cutting import Cut
 from todoke.streams.embedded.stack import Addresses
-from todoke.streams.swapcommands import allow
+from todoke.streams.swapcommands import allow, swaps_page
 from todoke.streams.swaps import SwapDesk, Swaps
 
 pytestmark = pytest.mark.stack
@@ -153,8 +154,10 @@ class Line(Town):
 
     async def finish(self) -> list[str]:
         """The job under way is carried out, and asked about."""
+        last = self.noted()[-1].started_at
         await self.later(11 * MINUTE)
-        assert await self.until(lambda: all(each.reported_at for each in self.noted()))
+        # another may have begun by then
+        assert await self.until(lambda: all(each.reported_at for each in self.noted() if each.started_at <= last))
         return await self.listed()
 
 
@@ -210,7 +213,7 @@ async def test_a_dispatcher_that_dies_after_the_upload_leaves_the_job_to_the_nex
         raise Unplugged
 
     dying.notes.ended = dies  # type: ignore[method-assign, assignment]  # between the partner's answer and our note of it
-    await line.publish("consent-changes", delete("aki"))
+    await line.publish("deletion-requests", delete("aki"))
     assert await line.until(lambda: line.noted()[-1].started_at > began)
     await line.uploaded(count + 1)
     assert not line.noted()[-1].ended_at
@@ -266,6 +269,12 @@ async def test_an_empty_list_waits_for_a_person(line: Line) -> None:
     assert await line.until(lambda: line.audiences.refused("main") == Refusal("empty-list", 0))
     assert await line.listed() == hashes("aki")
     assert line.owed("withdraw") == {"aki": "open"}
+    [row] = zip(*(column.cells for column in swaps_page(line.made.tools).columns), strict=True)
+    assert (*row[:2], *row[3:5], row[6]) == ("line", "main", "1", "finished", "empty-list: 0 rows")
+    with pytest.raises(Misconfigured, match="no partner of this name takes whole lists"):
+        allow(line.made.tools, ("meta", "main"), 0, by="sre", ground="none")
+    with pytest.raises(Misconfigured, match="no account of line: use one of main"):
+        allow(line.made.tools, ("line", "other"), 0, by="sre", ground="none")
     await asyncio.to_thread(allow, line.made.tools, ("line", "main"), 0, by="sre", ground="the only member left")
     await line.sent(began)
     assert await line.finish() == []
