@@ -173,8 +173,11 @@ class Cutter:
 
 
 def require_same(view: View, owners: tuple[str, ...]) -> None:
-    """Raises `NotCurrent` in a view that has been lost since `owners` were read, however whole it is again."""
-    if view.owners() != owners:
+    """Raises `NotCurrent` in a view that has been lost since `owners` were read, however whole it is again.
+
+    How new it is now doesn't matter: what was read from it was new enough.
+    """
+    if view.unwatched().owners() != owners:
         raise NotCurrent("view: it was lost while a list was made: it is made again")
 
 

@@ -106,7 +106,8 @@ class Swaps:
                 try:
                     await self.step(account)
                 except UNSURE as error:  # nothing was sent, or what was sent stands in the told-state
-                    log.warning("%s %s: its swap waits: %s", self.partner.name, account, type(error).__name__)
+                    why = str(error) if isinstance(error, NotCurrent | Retry) else type(error).__name__
+                    log.warning("%s %s: its swap waits: %s", self.partner.name, account, why)
                     self._hold(account, self.tools.now() + AGAIN_MS)
             await self._nap()
 
