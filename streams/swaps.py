@@ -34,6 +34,8 @@ IDLE_S = 1.0
 AGAIN_MS = 5_000
 """Until it is tried again what could not be begun, or had nothing to contain when it was looked at."""
 MOST_FAILURES = 20
+NOTES = 30
+"""So often it is tried, once a second, to write down how an upload ended."""
 UNSURE = (NotCurrent, Retry, redis.ConnectionError, redis.TimeoutError)
 NO_RESULT = Outcome(grade=Evidence.sent, reason="no-result")
 NEVER_ARRIVED = Outcome(grade=Evidence.none, reason="never-arrived")
@@ -186,12 +188,23 @@ class Swaps:
             self._count("overtaken")
             return
         ending, failure = await self._upload(swap)
-        await asyncio.to_thread(self.notes.ended, swap, ending)
+        await self._note(swap, ending)
         self._count("accepted" if ending.grade >= Evidence.accepted else ending.reason)
         if failure:
             self._postpone(account, failure)
         else:
             self._failures.pop(account, None)
+
+    async def _note(self, swap: Swap, ending: Ending) -> None:
+        """Write down how the upload ended, with some patience: who doesn't know has to wait until the job is asked about."""
+        for _ in range(NOTES):
+            try:
+                await asyncio.to_thread(self.notes.ended, swap, ending)
+            except UNSURE:
+                await asyncio.sleep(IDLE_S)
+            else:
+                return
+        await asyncio.to_thread(self.notes.ended, swap, ending)
 
     async def _reference(self, account: str) -> str:
         """By what name the job will be asked about, known before it is begun."""

@@ -297,9 +297,7 @@ async def test_of_two_lists_cut_at_the_same_time_only_one_is_ever_sent(line: Lin
     began = await line.begin("aki", "ben", "chie")
     quick = line.swaps()
     await line.start_dispatcher()
-    slow = line.swaps(
-        1
-    )  # it holds no lane; a process that has lost its own, and wakes up with a list in hand, doesn't know
+    slow = line.swaps(1)  # without a lane; one that has lost its own, and wakes up with a list in hand, doesn't know
     assert await asyncio.to_thread(line.audiences.take_turn, "slow")
     await line.publish("consent-changes", withdraw("aki"))
     assert await line.until(lambda: bool(line.audiences.wanted("main", 9, grants=True)))
