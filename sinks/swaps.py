@@ -21,6 +21,8 @@ from .base import HttpRequest, HttpResponse, Item, Outcome, Plain, Probe, Upload
 MULTIPART = "multipart/form-data"
 MINUTE_MS = 60_000
 HOUR_MS = 3_600_000
+NAMED = r"(?::[0-9a-f]{1,32})?"
+"""What whoever swaps adds to a `reference`, so that no two swaps have the same: the answer about one is none about another."""
 EFFECTS: Mapping[Verb, str] = {"grant": "present", "withdraw": "absent", "suspend": "absent", "delete": "absent"}
 
 
@@ -78,7 +80,10 @@ class Swapped(Plain, ABC):
 
     @abstractmethod
     def reference(self, account: str, response: HttpResponse | None) -> str:
-        """The name under which the coming job will be asked about, from the answer to `before`. Raises as verdicts do."""
+        """The name under which the coming job will be asked about, from the answer to `before`. Raises as verdicts do.
+
+        A colon and the swap's own name (`NAMED`) are added to it.
+        """
 
     @abstractmethod
     def upload(self, account: str, cargo: Cargo, at: int) -> UploadRequest:

@@ -17,7 +17,7 @@ from todoke.schemas.receipts import Evidence
 from todoke.schemas.told import Attempt, Told, note
 
 from .audiences import Audiences
-from .cutting import Cut, require_same
+from .cutting import SOME, Cut, require_same
 from .desk import Desk
 from .due import entries
 from .kept import letter
@@ -66,6 +66,7 @@ class SwapNotes:
         Raises `NotCurrent` in a view that was lost since the cut: then nothing is sent.
         """
         tools, started_at, name = self.tools, self.tools.now(), self.tools.random(8).hex()
+        reference = f"{reference}:{name}"  # else what is said of a swap would be said of the next, too
         until = started_at + self.job_ms + SLACK_MS
         ends_by = until + self.call_ms
         attempt = Attempt(str(cut.spool.rows), started_at, ends_by, reference=reference, awaited_until=until)
@@ -95,10 +96,15 @@ class SwapNotes:
         """Write down how the upload ended. Whatever isn't known yet is asked about as a job."""
         tools, cut = self.tools, swap.cut
         ended = replace(swap.attempt, ended_at=ending.ended_at, grade=ending.grade, refused=ending.refused)
-        cell = self.audiences.cell(cut.account)
+        cell, name = self.audiences.cell(cut.account), swap.name
+        overrun = ending.ended_at > swap.attempt.ends_by and not ending.refused
+        if overrun:  # its process slept, and others have swapped meanwhile: it counts as begun only now
+            until = ending.ended_at + self.job_ms + SLACK_MS
+            ended = replace(ended, started_at=ending.ended_at, ends_by=until, awaited_until=until)
+            name += "-late"
 
         def change(_: Cell, held: Told | None) -> Told:
-            return note(held or self.audiences.blank(cut.account), swap.name, ended)
+            return note(held or self.audiences.blank(cut.account), name, ended)
 
         written = tools.view.told.update([cell], change)
         letters, _ = self.desk.notes.ended([(each, ending) for each in swap.tries], tools.random)
@@ -107,9 +113,27 @@ class SwapNotes:
         grants = [each.obligation for each in cut.calls if not each.obligation.restrictive]
         # after a permission the record is read again
         self.desk.due.hasten(entries(grants, self.desk.place.lane_partitions, tools.now() * 1000))
+        if overrun:
+            self._reopen(swap, ending.ended_at)
         if ending.grade >= Evidence.accepted:
             self.audiences.used(cut.account)
             tools.metrics.set("todoke_swap_rows", cut.spool.rows, self.partner.name, cut.account)
+
+    def _reopen(self, swap: Swap, at: int) -> None:
+        """What others closed since this cut may be undone by its list: open it again, and ask about this job first."""
+        tools, account, ask = self.tools, swap.cut.account, Ask(swap.reference, at, at + self.job_ms + SLACK_MS)
+        self.desk.polling.jobs.expect([(AUDIENCES, ask)], {swap.reference: at + self.first_ms})
+        pairs, cells = tools.index.ended_since(swap.cut.at), tools.view.obligations
+        undone = [
+            each
+            for start in range(0, len(pairs), SOME)
+            for each in cells.load([cells.cell(*pair) for pair in pairs[start : start + SOME]])
+            if each and (each.partner, each.account, each.state) == (self.partner.name, account, "done")
+        ]
+        undone = [replace(each, generation=each.round + 1) for each in undone if each.restrictive]
+        letters = [self.desk.notes.receipt(each, "reopened", tools.now(), "overtaken") for each in undone]
+        self.desk.said.send(letters)
+        self.desk.due.wake(entries(undone, self.desk.place.lane_partitions, tools.now() * 1000))
 
     def _row(self, kind: str, swap: Swap, ending: Ending | None = None) -> Letter:
         """What the log keeps of a swap as a whole: where its list was cut, and how long it was."""

@@ -33,6 +33,7 @@ from todoke.sinks.swaps import (
     HOUR_MS,
     MINUTE_MS,
     MULTIPART,
+    NAMED,
     Cargo,
     SwapConfig,
     Swapped,
@@ -54,7 +55,7 @@ MUST_ACT = {400: "request", 401: "auth", 403: "role", 404: "audience"}
 
 _ACCOUNT = re.compile(r"[A-Za-z0-9]{1,32}")
 _AUDIENCE = re.compile(r"\d{1,20}")
-_REFERENCE = re.compile(r"(\d{1,20}):(\d{1,20})")
+_REFERENCE = re.compile(rf"(\d{{1,20}}):(\d{{1,20}}){NAMED}")
 
 
 class Config(SwapConfig, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -251,8 +252,10 @@ def _whole(job: Mapping[str, Any]) -> bool:
 
 def _ours(reference: str, response: HttpResponse) -> list[dict[str, Any]]:
     """The REPLACEs that came after the job that the reference names."""
-    audience, _, last = reference.partition(":")
-    later = [each for each in _jobs(response, audience) if each["audienceGroupJobId"] > int(last or 0)]
+    parts = _REFERENCE.fullmatch(reference)
+    if not parts:
+        raise Rejected("no-reference")
+    later = [each for each in _jobs(response, parts[1]) if each["audienceGroupJobId"] > int(parts[2])]
     return [each for each in later if each.get("type") == "DIFF_REPLACE"]
 
 

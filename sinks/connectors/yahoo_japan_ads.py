@@ -23,7 +23,18 @@ from todoke.sinks.maker import Maker
 from todoke.sinks.oauth import SOMEBODY_MUST_ACT_S, RefreshToken
 from todoke.sinks.secrets import ENVIRONMENT, Secret
 from todoke.sinks.settings import Url, read, unsaid, url_problems
-from todoke.sinks.swaps import EFFECTS, HOUR_MS, MINUTE_MS, Cargo, SwapConfig, Swapped, form, judged, swap_problems
+from todoke.sinks.swaps import (
+    EFFECTS,
+    HOUR_MS,
+    MINUTE_MS,
+    NAMED,
+    Cargo,
+    SwapConfig,
+    Swapped,
+    form,
+    judged,
+    swap_problems,
+)
 
 MOST_BYTES = 1_073_741_824
 MOST_JOBS = 100
@@ -40,7 +51,7 @@ FAILED = {"INVALID_FILE": "invalid-file", "FAILED": "job-failed"}
 _NUMBER = re.compile(r"\d{1,19}")
 _MOMENT = re.compile(r"\d{14}")
 _CODE = re.compile(r"[A-Z]{0,2}\d{3,6}")
-_REFERENCE = re.compile(r"(\d{1,19}):(\d{1,14})")
+_REFERENCE = re.compile(rf"(\d{{1,19}}):(\d{{1,14}}){NAMED}")
 
 
 class Config(SwapConfig, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -252,11 +263,13 @@ def _jobs(response: HttpResponse) -> list[dict[str, Any]]:
 
 def _ours(reference: str, response: HttpResponse) -> list[dict[str, Any]]:
     """The uploads that were submitted after the last that was known before."""
-    number, _, last = reference.partition(":")
+    parts = _REFERENCE.fullmatch(reference)
+    if not parts:
+        raise Rejected("no-reference")
     return [
         each
         for each in _jobs(response)
-        if str(each.get("audienceListId")) == number and int(each["uploadSubmitDate"]) > int(last or 0)
+        if str(each.get("audienceListId")) == parts[1] and int(each["uploadSubmitDate"]) > int(parts[2])
     ]
 
 

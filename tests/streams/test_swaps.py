@@ -18,10 +18,12 @@ from todoke.processors.swaps import AUDIENCES
 from todoke.schemas.errors import Misconfigured, NotCurrent
 from todoke.schemas.obligations import Obligation
 from todoke.schemas.partners import Account, Limits, Partner
+from todoke.schemas.receipts import Evidence
 from todoke.schemas.told import Attempt, Told
 from todoke.sinks import emulators
 from todoke.streams.audiences import Audiences, Refusal
 from todoke.streams.embedded.stack import Addresses
+from todoke.streams.notes import Ending
 from todoke.streams.swapcommands import allow, swaps_page
 from todoke.streams.swaps import SwapDesk, Swaps
 
@@ -315,6 +317,38 @@ async def test_of_two_lists_cut_at_the_same_time_only_one_is_ever_sent(line: Lin
         assert await line.tried(partial(each.notes.begun, old, known, "7001:1")) is None
     old.spool.close()
     assert await line.listed() == hashes("chie")
+
+
+async def test_a_swap_that_is_sent_after_all_its_time_opens_again_what_later_ones_closed(line: Line) -> None:
+    await line.begin("aki", "ben")
+    swaps = line.swaps()
+    assert await asyncio.to_thread(line.audiences.take_turn, "slow")
+    await line.publish("consent-changes", withdraw("aki"))
+    assert await line.until(lambda: bool(line.audiences.wanted("main", 9, grants=True)))
+    cut = await line.tried(lambda: swaps.cutter.cut("main", grants=True, keep=lambda: None))
+    assert cut is not None
+    reference = f"{AUDIENCE}:{max(each['audienceGroupJobId'] for each in await line.jobs())}"
+    slept = await line.tried(lambda: swaps.notes.begun(cut, frozenset(line.noted_names()), reference))
+    assert slept is not None
+    await asyncio.to_thread(line.audiences.end_turn, "slow")
+    await line.later(3 * HOUR)  # whoever began it is stopped for that long, and another swap closes what it contained
+    await line.sent(slept.attempt.started_at)
+    await line.finish()
+    assert await line.until(lambda: line.owed("withdraw") == {"aki": "done"})
+
+    later = line.noted()[-1].started_at
+    await line.tried(lambda: swaps.notes.ended(slept, Ending(line.now(), Evidence.accepted, slept.reference)))
+    cut.spool.close()
+
+    overrun = await line.sent(later)  # it counts as begun when it ended, and is asked about before another begins
+    assert await line.until(lambda: line.owed("withdraw") == {"aki": "open"})
+    await line.finish()
+    again = await line.sent(overrun.started_at)
+    assert again.started_at > overrun.started_at
+    await line.finish()
+    assert await line.until(lambda: line.owed("withdraw") == {"aki": "done"})
+    [owed] = [each for each in line.obligations() if each.partner == "line" and each.verb == "withdraw"]
+    assert (owed.round > 1, owed.reopened) == (True, "overtaken")
 
 
 async def test_no_identifier_stands_in_the_log_nor_is_a_file_left(line: Line, tmp_path: Path) -> None:
