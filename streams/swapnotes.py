@@ -24,6 +24,7 @@ from .kept import letter
 from .knowing import freed_by
 from .notes import NOTES, Ending, Try
 from .outbox import Letter
+from .quota import CALL
 from .view import Cell
 
 MINUTE_MS = 60_000
@@ -65,7 +66,7 @@ class SwapNotes:
 
         Raises `NotCurrent` in a view that was lost since the cut: then nothing is sent.
         """
-        tools, started_at, name = self.tools, self.tools.now(), self.tools.random(8).hex()
+        tools, started_at, name = self.tools, self.tools.now(), self.tools.random(CALL // 2).hex()
         reference = f"{reference}:{name}"  # else what is said of a swap would be said of the next, too
         until = started_at + self.job_ms + SLACK_MS
         ends_by = until + self.call_ms
@@ -78,7 +79,11 @@ class SwapNotes:
         written = tools.view.told.update([cell], change).get(cell)
         if written is None or name not in written.attempts:
             return None
-        tries = tuple(Try(call, tools.random(8).hex(), started_at, ends_by, reference, until) for call in cut.calls)
+        # one call to the quota's eyes: its attempts begin with its name
+        tries = tuple(
+            Try(call, f"{name}{place:04x}", started_at, ends_by, reference, until)
+            for place, call in enumerate(cut.calls)
+        )
         swap = Swap(name, reference, cut, attempt, tries, min(started_at + BEGIN_MS, cut.at + CUT_LASTS_MS))
         owed = [each.obligation for each in cut.calls]
         refs = {each.subject_ref for each in owed} | {AUDIENCES}
