@@ -200,7 +200,7 @@ def _judge(
         return _Blocked(obligation, "verb-unsupported")
     if all(each.name != obligation.account for each in partner.accounts):
         return _Blocked(obligation, NO_CONNECTOR)
-    theirs = _theirs(record, partner)
+    theirs = groups_of(record, partner)
     if not theirs:
         # a job that was begun before the identifiers were shredded goes on without them
         until = own_until(obligation, told.values(), effect)
@@ -248,7 +248,7 @@ def _undone(
         return ""
     own = {each.scope for each in current if each.account == obligation.account and each.verb != "delete"}
     scopes = [each for each in _scopes(obligation, partner) if obligation.verb != "delete" or each not in own]
-    theirs = _theirs(sharing.record, partner)
+    theirs = groups_of(sharing.record, partner)
     # a grant that waits for a sharer is open again; of what is not theirs to be granted by, it says nothing
     left_out = _left_out(obligation, theirs, sharing)
     spoken = [group for group in theirs if left_out.get(group[0].alias, SHARED) == SHARED]
@@ -305,21 +305,21 @@ def _held(
 ) -> list[Told | None]:
     """What was told of each scope and identifier."""
     where = f"{partner.name}|{obligation.account}"
-    return [_told(told, f"{where}|{scope}", group) for scope in scopes for group in identifiers]
+    return [told_of(told, f"{where}|{scope}", group) for scope in scopes for group in identifiers]
 
 
 def accepted(record: SubjectRecord, partner: Partner) -> tuple[SealedIdentifier, ...]:
     """The identifiers of the kinds that the partner accepts, in its order of kinds, each once."""
-    return tuple(group[0] for group in _theirs(record, partner))
+    return tuple(group[0] for group in groups_of(record, partner))
 
 
-def _theirs(record: SubjectRecord, partner: Partner) -> list[tuple[SealedIdentifier, ...]]:
+def groups_of(record: SubjectRecord, partner: Partner) -> list[tuple[SealedIdentifier, ...]]:
     """The same, with everything that is sealed of each."""
     every = [each for _, each in sorted(record.identifiers.items())]
     return [group for kind in partner.identifiers for group in identities(each for each in every if each.kind == kind)]
 
 
-def _told(told: Mapping[str, Told], where: str, sealed: Iterable[SealedIdentifier]) -> Told | None:
+def told_of(told: Mapping[str, Told], where: str, sealed: Iterable[SealedIdentifier]) -> Told | None:
     """What was told of one identifier, under whichever of its names: a rotated alias key makes nothing untold."""
     names = sorted({name for each in sealed for name in each.names})
     held = [found for name in names if (found := told.get(f"{where}|{name}"))]

@@ -56,8 +56,8 @@ class Attempt(Struct, frozen=True):
 
     @property
     def awaited(self) -> bool:
-        """Whether it is a job of which nothing has been heard, in time or not."""
-        return self.awaited_until > 0 and not self.reported_at
+        """Whether it is a job of which nothing has been heard, in time or not. What was refused has never become one."""
+        return self.awaited_until > 0 and not self.reported_at and not self.refused
 
     @property
     def evidence(self) -> int:

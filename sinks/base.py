@@ -4,7 +4,7 @@ A connector never sleeps, retries, batches or reads a clock: it says how a call 
 dispatcher owns the rest (batching, limits, retry, bisecting, receipts), the sender owns the network.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
 from msgspec import Struct
@@ -56,6 +56,25 @@ class HttpResponse(Struct, frozen=True, kw_only=True):
     def __repr__(self) -> str:
         """Nothing that law 7 forbids."""
         return f"HttpResponse({self.status})"
+
+
+class UploadRequest(Struct, frozen=True, kw_only=True):
+    """One call whose body is `head`, the `pieces` of a list, `tail`: `size` bytes, too many to hold at once.
+
+    `pieces` gives them anew each time that it is called.
+    """
+
+    method: str
+    url: str
+    headers: dict[str, str]
+    head: bytes
+    pieces: Callable[[], Iterator[bytes]]
+    tail: bytes
+    size: int
+
+    def __repr__(self) -> str:
+        """Nothing that law 7 forbids."""
+        return f"UploadRequest({self.method} {self.url.split('/')[2] if '://' in self.url else '…'}, {self.size} bytes)"
 
 
 class SftpLogin(Struct, frozen=True, kw_only=True):

@@ -13,7 +13,7 @@ from msgspec.structs import replace
 
 from todoke.schemas.errors import Expired, Retry
 
-from .base import Connector, HttpRequest, Item, Outcome, Request
+from .base import Connector, HttpRequest, Item, Outcome, Request, UploadRequest
 from .sender import Guard, Sender
 
 Answer = TypeVar("Answer")
@@ -62,9 +62,19 @@ class Exchange:
         """Get a token, where the partner needs one, and nothing else. Raises `Retry`."""
         await self._good(now, "")
 
+    async def put(
+        self,
+        request: Callable[[], Request | UploadRequest],
+        read: Callable[[Any], Answer],
+        now: Callable[[], int],
+        guard: Guard | None,
+    ) -> Answer:
+        """A call that concerns no item, such as the swap of a whole list: what `read` makes of its answer, and raises."""
+        return await self._exchange(request, read, now, guard)
+
     async def _exchange(
         self,
-        ask: Callable[[], Request],
+        ask: Callable[[], Request | UploadRequest],
         read: Callable[[Any], Answer],
         now: Callable[[], int],
         guard: Guard | None = None,
@@ -78,8 +88,8 @@ class Exchange:
         token = await self._good(now, token)
         return read(await self._send(ask(), token, guard))
 
-    async def _send(self, request: Request, token: str, guard: Guard | None) -> Any:
-        if token and isinstance(request, HttpRequest):
+    async def _send(self, request: Request | UploadRequest, token: str, guard: Guard | None) -> Any:
+        if token and isinstance(request, HttpRequest | UploadRequest):
             request = replace(request, headers={**request.headers, "authorization": f"Bearer {token}"})
         return await self.sender.carry(request, self.timeout_s, guard)
 

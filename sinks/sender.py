@@ -5,7 +5,7 @@ Calls by HTTP are its own; files and topics have carriers (`files`, `topics`), b
 It writes no log line, and its errors carry codes: addresses, headers and bodies hold secrets and people (law 7).
 """
 
-from collections.abc import Callable, Collection
+from collections.abc import AsyncIterator, Callable, Collection
 from contextvars import ContextVar
 from types import TracebackType
 from typing import Any, Self
@@ -18,7 +18,7 @@ from aiohttp.connector import Connection
 from todoke.schemas.errors import Misconfigured, Rejected, Retry
 
 from . import files
-from .base import FileRequest, HttpRequest, HttpResponse, ListRequest, Request
+from .base import FileRequest, HttpRequest, HttpResponse, ListRequest, Request, UploadRequest
 from .settings import authority
 from .topics import Topics
 
@@ -57,12 +57,12 @@ class Sender:
         await self._session.close()
         await self._topics.close()
 
-    async def carry(self, request: Request, timeout_s: float, guard: Guard | None = None) -> Any:
+    async def carry(self, request: Request | UploadRequest, timeout_s: float, guard: Guard | None = None) -> Any:
         """What `request` asks for, of whichever kind: its answer is of the same kind. As `send`, and raises as it does.
 
         A topic's brokers tell us of each other, so the list of hosts holds for those that are asked first.
         """
-        if isinstance(request, HttpRequest):
+        if isinstance(request, HttpRequest | UploadRequest):
             return await self.send(request, timeout_s, guard=guard)
         if isinstance(request, FileRequest):
             self._allow(authority(request.url))
@@ -74,7 +74,7 @@ class Sender:
         return await self._topics.carry(request, timeout_s, guard)
 
     async def send(
-        self, request: HttpRequest, timeout_s: float, traceparent: str = "", guard: Guard | None = None
+        self, request: HttpRequest | UploadRequest, timeout_s: float, traceparent: str = "", guard: Guard | None = None
     ) -> HttpResponse:
         """One call, at most once. A redirect is an answer like any other; a body is cut off at the cap.
 
@@ -86,12 +86,14 @@ class Sender:
         host = authority(request.url)
         self._allow(host)
         headers = {**request.headers, "traceparent": traceparent} if traceparent else request.headers
+        if isinstance(request, UploadRequest):
+            headers = {**headers, "content-length": str(request.size)}
         _guard.set(guard)
         try:
             async with self._session.request(
                 request.method,
                 request.url,
-                data=request.body,
+                data=_streamed(request) if isinstance(request, UploadRequest) else request.body,
                 headers=headers,
                 allow_redirects=False,
                 timeout=aiohttp.ClientTimeout(total=timeout_s, connect=timeout_s / 2),
@@ -166,6 +168,14 @@ async def _once(request: ClientRequest, handler: ClientHandlerType) -> ClientRes
         raise Retry("not-connected", perhaps=False) from None
     except (aiohttp.ClientOSError, aiohttp.ServerDisconnectedError):
         raise Retry("connection-lost") from None
+
+
+async def _streamed(request: UploadRequest) -> AsyncIterator[bytes]:
+    """The body, piece by piece."""
+    yield request.head
+    for each in request.pieces():
+        yield each
+    yield request.tail
 
 
 def _headers(response: ClientResponse) -> dict[str, str]:

@@ -9,7 +9,7 @@ from todoke.processors.reconcile import Call, Work
 from todoke.schemas.errors import Retry
 from todoke.schemas.identity import Identifier
 from todoke.schemas.partners import Limits
-from todoke.schemas.record import SubjectRecord
+from todoke.schemas.record import SealedIdentifier, SubjectRecord
 from todoke.sinks.base import Connector, Item
 
 from .due import Entry
@@ -121,14 +121,7 @@ def item_of(record: SubjectRecord | None, call: Call, tools: Tools) -> Item:
     """Open the identifiers: from here to the partner's answer they are in the clear, in memory alone."""
     owed = call.obligation
     assert record is not None  # a call is decided from a record
-    keys = {
-        name: open_key(tools.keyring, record.subject_ref, name, record.keys[name])
-        for name in {each.generation for each in call.identifiers}
-    }
-    identifiers = tuple(
-        Identifier(each.kind, open_identifier(keys[each.generation], record.subject_ref, each.kind, each.sealed))  # type: ignore[arg-type]  # admitted kinds only
-        for each in call.identifiers
-    )
+    identifiers = in_the_clear(record, call.identifiers, tools)
     return Item(
         obligation_id=owed.obligation_id,
         request_id=request_id(owed),
@@ -139,6 +132,19 @@ def item_of(record: SubjectRecord | None, call: Call, tools: Tools) -> Item:
         deadline_at=owed.deadline_at,
         reasons=owed.reasons,
         identifiers=identifiers,
+    )
+
+
+def in_the_clear(record: SubjectRecord, sealed: Iterable[SealedIdentifier], tools: Tools) -> tuple[Identifier, ...]:
+    """Identifiers of a record, opened."""
+    wanted = tuple(sealed)
+    keys = {
+        name: open_key(tools.keyring, record.subject_ref, name, record.keys[name])
+        for name in {each.generation for each in wanted}
+    }
+    return tuple(
+        Identifier(each.kind, open_identifier(keys[each.generation], record.subject_ref, each.kind, each.sealed))  # type: ignore[arg-type]  # admitted kinds only
+        for each in wanted
     )
 
 

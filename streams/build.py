@@ -22,6 +22,7 @@ from todoke.sinks import connectors, secrets
 from todoke.sinks.base import Connector
 from todoke.sinks.exchange import Exchange
 from todoke.sinks.sender import Sender
+from todoke.sinks.swaps import Swapped
 
 from . import acls, cluster, keychecks, providers, registry, topics
 from .desk import Desk, Place
@@ -42,6 +43,7 @@ from .runner import Hooks, Runner, consumer_config
 from .settings import Settings
 from .settling import Settling
 from .snapshot import Topics
+from .swaps import SwapDesk
 from .tools import Tools
 from .topics import COMPACT, carried
 from .turns import Turns
@@ -224,7 +226,8 @@ def desks(made: Parts, names: Sequence[str], sender: Sender) -> list[Desk]:
             connector = connectors.build(resolved, revealed)
             exchange = Exchange(connector, sender, partner.limits.timeout_ms / 1000)
             place = Place(recipient(partner, connector), exchange, past, made.settings.kafka.lane_partitions)
-            found.append(Desk(place, made.tools, made.due))
+            kind = SwapDesk if isinstance(connector, Swapped) else Desk
+            found.append(kind(place, made.tools, made.due))
     return found
 
 

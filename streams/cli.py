@@ -47,6 +47,7 @@ from .partnercommands import partners_group
 from .rebuild import view_group
 from .recovery import lanes_group, replaying
 from .snapshot import Topics
+from .swapcommands import swaps_group
 from .terminal import console, opened
 
 LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s %(message)s"
@@ -208,6 +209,7 @@ schemas_group.add_command(deploy.schemas_register)
 
 
 main.add_command(partners_group)
+main.add_command(swaps_group)
 
 
 @main.command()

@@ -162,6 +162,11 @@ class Index:
         (rows,) = self.view.read([("ZRANGEBYSCORE", self.view.key("ended"), "-inf", at, "LIMIT", 0, limit)])
         return [_pair(row) for row in rows]
 
+    def ended_since(self, at: int) -> list[tuple[str, str]]:
+        """The (subject, obligation) that ended at `at` (ms) or later, the oldest first."""
+        (rows,) = self.view.read([("ZRANGEBYSCORE", self.view.key("ended"), at, "+inf")])
+        return [_pair(row) for row in rows]
+
     def overdue_deletes(self, at: int, limit: int) -> list[str]:
         """Subjects for whom a delete stands whose deadline was before `at` (ms), the oldest first."""
         (rows,) = self.view.read([("ZRANGEBYSCORE", self.view.key("deletes"), "-inf", at, "LIMIT", 0, limit)])

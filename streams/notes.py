@@ -27,12 +27,17 @@ NOTES = UUID("9a4fd0c5-3a67-5a2b-a6ce-5f4d6f2b8e11")
 
 
 class Try(Struct, frozen=True):
-    """One call for one obligation: its attempt's name, when it was noted, and by when it has ended."""
+    """One call for one obligation: its attempt's name, when it was noted, and by when it has ended.
+
+    `job` and `awaited_until` (ms) are there where it is known before the call by what name its job will be asked about.
+    """
 
     call: Call
     attempt: str
     started_at: int
     ends_by: int
+    job: str = ""
+    awaited_until: int = 0
 
 
 def request_id(owed: Obligation) -> str:
@@ -70,8 +75,8 @@ def _attempt(tried: Try, end: Ending = RUNNING) -> Attempt:
         owed.obligation_id[:NAMED_BY],
         owed.round,
         tried.call.partial,
-        end.job,
-        end.awaited_until,
+        end.job or tried.job,
+        end.awaited_until or tried.awaited_until,
     )
 
 

@@ -20,6 +20,7 @@ from . import (
     google_data_manager,
     kafka_topic,
     klaviyo,
+    line_ads,
     liveramp_privacy,
     manual,
     meta,
@@ -28,6 +29,7 @@ from . import (
     the_trade_desk,
     treasure_data,
     webhook,
+    yahoo_japan_ads,
 )
 
 CONNECTORS: dict[str, Maker] = {
@@ -39,6 +41,7 @@ CONNECTORS: dict[str, Maker] = {
     "google_data_manager": google_data_manager.MAKER,
     "kafka_topic": kafka_topic.MAKER,
     "klaviyo": klaviyo.MAKER,
+    "line_ads": line_ads.MAKER,
     "liveramp_privacy": liveramp_privacy.MAKER,
     "manual": manual.MAKER,
     "meta": meta.MAKER,
@@ -47,6 +50,7 @@ CONNECTORS: dict[str, Maker] = {
     "the_trade_desk": the_trade_desk.MAKER,
     "treasure_data": treasure_data.MAKER,
     "webhook": webhook.MAKER,
+    "yahoo_japan_ads": yahoo_japan_ads.MAKER,
 }
 
 

@@ -19,6 +19,7 @@ from . import (
     ga4,
     google_data_manager,
     klaviyo,
+    line_ads,
     liveramp_privacy,
     meta,
     opendsr,
@@ -26,6 +27,7 @@ from . import (
     the_trade_desk,
     treasure_data,
     webhook,
+    yahoo_japan_ads,
 )
 from .server import Clock, Emulator, Journal, listening
 
@@ -45,6 +47,7 @@ EMULATORS: dict[str, Maker] = {
     "ga4": Maker(ga4.Options, ga4.AnalyticsEmulator),
     "google_data_manager": Maker(google_data_manager.Options, google_data_manager.GoogleEmulator),
     "klaviyo": Maker(klaviyo.Options, klaviyo.KlaviyoEmulator),
+    "line_ads": Maker(line_ads.Options, line_ads.LineEmulator),
     "liveramp_privacy": Maker(liveramp_privacy.Options, liveramp_privacy.LiveRampPrivacyEmulator),
     "meta": Maker(meta.Options, meta.MetaEmulator),
     "opendsr": Maker(opendsr.Options, opendsr.OpenDsrEmulator),
@@ -52,6 +55,7 @@ EMULATORS: dict[str, Maker] = {
     "the_trade_desk": Maker(the_trade_desk.Options, the_trade_desk.TradeDeskEmulator),
     "treasure_data": Maker(treasure_data.Options, treasure_data.TreasureDataEmulator),
     "webhook": Maker(webhook.Options, webhook.WebhookEmulator),
+    "yahoo_japan_ads": Maker(yahoo_japan_ads.Options, yahoo_japan_ads.YahooJapanEmulator),
 }
 
 

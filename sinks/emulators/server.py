@@ -33,11 +33,12 @@ Clock = Callable[[], int]
 class Fault(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A fault to show: at the next `times` calls (None: until replaced), each with probability `rate` drawn from `seed`.
 
-    `after_s` is the wait that a 429 names; `delay_s` is how long `slow` holds a call before it is applied, and
+    With a `path`, only calls strike whose path ends in it. `after_s` is the wait that a 429 names; `delay_s` is how long `slow` holds a call before it is applied, and
     `timeout` holds one that never is.
     """
 
     kind: str
+    path: str = ""
     times: int | None = None
     rate: float = 1.0
     seed: int = 0
@@ -139,11 +140,11 @@ class Faults:
         self._set = [(fault, Random(fault.seed)) for fault in faults]  # noqa: S311  # a dice, not a key
         self._left = [fault.times for fault in faults]
 
-    def strike(self, *, token: bool = False) -> Fault | None:
+    def strike(self, path: str = "", *, token: bool = False) -> Fault | None:
         """The fault of the next call, or of the next one for a `token`, which only faults called `token-…` strike."""
         struck: Fault | None = None
         for index, (fault, random) in enumerate(self._set):
-            if fault.kind.startswith("token-") is not token:
+            if fault.kind.startswith("token-") is not token or not path.endswith(fault.path):
                 continue
             hit = random.random() < fault.rate  # drawn at every call, so that one fault does not shift another
             left = self._left[index]
@@ -201,7 +202,7 @@ class Server:
     async def _answer(self, request: web.Request) -> web.Response:
         token = request.path == getattr(self._emulator, "token_path", None)
         self._calls["tokens" if token else "total"] += 1
-        fault = self._faults.strike(token=token)
+        fault = self._faults.strike(request.path, token=token)
         if fault:
             self._calls[f"fault:{fault.kind}"] += 1
         match fault.kind if fault else "":

@@ -17,7 +17,7 @@ from tests.laws.events import grant, withdraw
 from tests.town import Town
 from todoke.schemas.obligations import ENDED, Obligation
 from todoke.schemas.receipts import Verb
-from todoke.sinks.base import HttpRequest, HttpResponse
+from todoke.sinks.base import HttpRequest, HttpResponse, UploadRequest
 from todoke.sinks.sender import Guard, Sender
 from todoke.streams import people
 from todoke.streams.desk import Desk
@@ -96,7 +96,7 @@ class Stopped(Sender):
         self.goes_on = asyncio.Event()
 
     async def send(
-        self, request: HttpRequest, timeout_s: float, traceparent: str = "", guard: Guard | None = None
+        self, request: HttpRequest | UploadRequest, timeout_s: float, traceparent: str = "", guard: Guard | None = None
     ) -> HttpResponse:
         if not self.reached.is_set():
             self.reached.set()

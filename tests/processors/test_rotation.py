@@ -19,7 +19,7 @@ from todoke.processors.keys import (
     seal_identifier,
 )
 from todoke.processors.plan import identifier_generation
-from todoke.processors.reconcile import _told, accepted
+from todoke.processors.reconcile import accepted, told_of
 from todoke.processors.rotation import mark, needs, renew, stale
 from todoke.schemas.errors import Unopened
 from todoke.schemas.record import (
@@ -138,11 +138,11 @@ def test_what_was_told_under_any_of_an_identifiers_names_counts() -> None:
     }
 
     assert old != new
-    joined = _told(told, "meta|main|ads", [entry])
+    joined = told_of(told, "meta|main|ads", [entry])
     assert joined is not None
     assert joined.attempts == {"2": second}
-    assert _told({f"meta|main|ads|{old}": told[f"meta|main|ads|{old}"]}, "meta|main|ads", [entry]) is not None
-    assert _told({}, "meta|main|ads", [entry]) is None
+    assert told_of({f"meta|main|ads|{old}": told[f"meta|main|ads|{old}"]}, "meta|main|ads", [entry]) is not None
+    assert told_of({}, "meta|main|ads", [entry]) is None
 
 
 def test_a_later_generation_than_the_current_one_is_left_alone() -> None:

@@ -4,7 +4,7 @@ import asyncio
 import logging
 import socket
 import ssl
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from ipaddress import ip_address
@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from todoke.schemas.errors import Misconfigured, Retry
-from todoke.sinks.base import HttpRequest, HttpResponse
+from todoke.sinks.base import HttpRequest, HttpResponse, UploadRequest
 from todoke.sinks.sender import Sender
 
 PERSON = "taro@example.com"
@@ -148,6 +148,57 @@ async def test_a_body_is_cut_off_at_the_cap() -> None:
     [answer] = await send(peer, largest_answer=1000)
 
     assert (answer.status, answer.body) == (200, b"x" * 1000)
+
+
+async def test_a_list_goes_out_in_pieces_and_is_as_long_as_it_says() -> None:
+    peer, asked = Peer(OK, OK), 0
+
+    def pieces() -> Iterator[bytes]:
+        nonlocal asked
+        asked += 1
+        yield from (b"a\n", b"b\n")
+
+    async with listening(peer.handle) as port, Sender([f"127.0.0.1:{port}"]) as sender:
+        upload = UploadRequest(
+            method="POST",
+            url=f"http://127.0.0.1:{port}/lists",
+            headers={"content-type": "text/csv"},
+            head=b"<",
+            pieces=pieces,
+            tail=b">",
+            size=6,
+        )
+        assert asked == 0  # nothing is read before it is sent
+        for _ in range(2):
+            assert (await sender.carry(upload, 1)).status == 200
+
+    head, _, body = peer.seen[1].partition(b"\r\n\r\n")
+    assert body == b"<a\nb\n>"
+    assert b"content-length: 6" in head.lower()
+    assert b"transfer-encoding" not in head.lower()
+    assert "lists" not in repr(upload)
+
+
+async def test_a_list_that_is_too_late_has_sent_nothing() -> None:
+    peer = Peer(OK)
+
+    def late() -> None:
+        raise Retry("overdue", 0, perhaps=False)
+
+    async with listening(peer.handle) as port, Sender([f"127.0.0.1:{port}"]) as sender:
+        upload = UploadRequest(
+            method="POST",
+            url=f"http://127.0.0.1:{port}/",
+            headers={},
+            head=b"<",
+            pieces=lambda: iter([PERSON.encode()]),
+            tail=b">",
+            size=18,
+        )
+        with pytest.raises(Retry, match="overdue"):
+            await sender.carry(upload, 1, late)
+
+    assert not any(PERSON.encode() in each for each in peer.seen)
 
 
 async def test_the_trace_goes_along_when_there_is_one() -> None:

@@ -55,7 +55,7 @@ class Row(Struct, frozen=True, kw_only=True):
     the emulator's tests use. `faults` says what each fault must lead to. `asked` is who is asked for in those tests, `held`
     how the emulator's state names them, `applied` the `op`s of its journal that a withdrawal may leave there, `verb` the verb
     asked. `key` are parts of secrets that may be shown nowhere. `way` is what its requests are; one that is not `emulated` is
-    tested against real servers instead, in tests/sinks. `several`: a call is more than one request, so they aren't counted.
+    tested against real servers instead, in tests/sinks; of one that swaps lists, `faults` are those of an upload. `several`: a call is more than one request, so they aren't counted.
     """
 
     settings: dict[str, Any]
@@ -75,7 +75,7 @@ class Row(Struct, frozen=True, kw_only=True):
     held: str = EMAIL_HASH
     verb: Verb = "withdraw"
     applied: tuple[str, ...] = ("withdrawn", "remove")
-    way: Literal["http", "file", "topic", "list"] = "http"
+    way: Literal["http", "file", "topic", "list", "swap"] = "http"
     emulated: bool = True
     several: bool = False
 

@@ -2,16 +2,21 @@
 
 import gzip
 import json
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import msgspec
+from msgspec import Struct
 from msgspec.structs import replace
 
 from tests.contracts.rows import AT, partner, rows
-from todoke.sinks.base import FileRequest, HttpRequest, Request, TopicRequest
+from todoke.schemas.identity import Identifier
+from todoke.sinks.base import FileRequest, HttpRequest, Item, Request, TopicRequest, UploadRequest
 from todoke.sinks.connectors import CONNECTORS
+from todoke.sinks.swaps import Swapped
 
+REFERENCE = "7001:41"
 HERE = Path(__file__).parent
 
 
@@ -32,6 +37,44 @@ def parts(request: Request) -> dict[str, Any]:
             messages = [{"key": each.key.decode(), "value": body(each.value)} for each in request.messages]
             return {"url": request.url, "servers": request.servers, "messages": messages}
     return {"recipients": request.recipients, "file": {request.file.path: body(request.file.body)}}
+
+
+class Rows(Struct, frozen=True):
+    """A short list on its way to a partner that takes whole ones."""
+
+    text: bytes
+    rows: int
+
+    @property
+    def size(self) -> int:
+        return len(self.text)
+
+    def pieces(self) -> Iterator[bytes]:
+        yield self.text
+
+
+def cargo(built: Swapped, *people: Sequence[Identifier]) -> Rows:
+    """The list of these people, as the swaps make it."""
+    rows = sorted({row for each in people for row in built.rows(each)})
+    return Rows(built.header + b"".join(row + b"\n" for row in rows), len(rows))
+
+
+def sent(upload: UploadRequest) -> HttpRequest:
+    """An upload with its body in one piece."""
+    whole = upload.head + b"".join(upload.pieces()) + upload.tail
+    assert len(whole) == upload.size
+    return HttpRequest(method=upload.method, url=upload.url, headers=upload.headers, body=whole)
+
+
+def swap(built: Swapped, items: Sequence[Item]) -> str:
+    """A swap to a list of the items: what is asked before it, the upload, and the question about its job."""
+    before = built.before("main", AT)
+    shown = {"before": parts(before)} if before else {}
+    reference = REFERENCE if before else built.reference("main", None)
+    shown["upload"] = parts(sent(built.upload("main", cargo(built, *(each.identifiers for each in items)), AT)))
+    assert built.polls is not None
+    shown["question"] = parts(built.polls.ask([reference], AT))
+    return json.dumps(shown, indent=2, ensure_ascii=False) + "\n"
 
 
 def body(data: bytes) -> Any:
@@ -63,7 +106,8 @@ def golden(connector: str) -> dict[Path, str]:
         named = {**entry.secrets, **{name: f"env:{name.upper()}" for name in case.secrets}}
         entry = replace(entry, identifiers=case.kinds or entry.identifiers, secrets=named)
         built = CONNECTORS[connector].build(entry, {**row.secrets, **case.secrets})
-        made[HERE / connector / f"{case.name}.json"] = text(built.request(case.items, AT))
+        shown = swap(built, case.items) if isinstance(built, Swapped) else text(built.request(case.items, AT))
+        made[HERE / connector / f"{case.name}.json"] = shown
     return made
 
 
