@@ -26,6 +26,8 @@ from .tools import Tools
 log = logging.getLogger(__name__)
 OPENS_AFTER = 5
 LONGEST_HOLD_MS = 30_000
+THROTTLED = frozenset({"throttled", "quota-minute", "quota-day", "http-429"})
+"""Reasons with which a partner says when it may be called again: that is waited for, however long."""
 LONGEST_PAUSE_MS = 4_000
 FIRST = {"suspend": 0, "withdraw": 1, "delete": 2, "grant": 3}
 """The order of calls: whoever waits longest for a deletion waits by law for weeks, for a stop not at all."""
@@ -42,7 +44,9 @@ class Pass(Struct):
 class Breaker:
     """Counts the failures of a partner in a row, and holds its calls back for longer after each."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, alone: bool) -> None:
+        """`alone`: what the partner says of its limits, it says of all its accounts."""
+        self.alone = alone
         self.failures = 0
         self.unsure = 0
         self.held_until = 0
@@ -60,6 +64,9 @@ class Breaker:
         """The partner could not, at `at` (ms)."""
         self.failures += 1
         later = after(error.reason, error.after, min(self.failures, 20), at, jitter)
+        if error.reason in THROTTLED and error.after is not None and self.alone and not isinstance(later, GiveUp):
+            self.hold(later.at)  # until then every call would be refused, and may count against us
+            return
         longest = at + LONGEST_HOLD_MS
         self.hold(longest if isinstance(later, GiveUp) else min(later.at, longest))
 
@@ -84,7 +91,7 @@ class Gate:
         self.exchange = exchange
         self.tools = tools
         self.partner = partner
-        self.breaker = Breaker()
+        self.breaker = Breaker(alone=partner.limits.quota_per == "partner")
         self.calls = asyncio.Semaphore(partner.limits.concurrency)
         self.short_until = {True: 0, False: 0}
         most = partner.limits.account_concurrency or partner.limits.concurrency
