@@ -274,12 +274,12 @@ def main() -> None:
     chosen = parser.parse_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that everything that was started ends, too
     directory = Path(tempfile.mkdtemp(prefix="todoke-dispatch-"))
-    field = None
+    field: Field | None = None
     try:
         field = Field(directory)
         run(field, chosen)
     finally:
-        if field:
+        if field is not None:
             field.stop()
         shutil.rmtree(directory, ignore_errors=True)
 

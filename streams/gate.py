@@ -25,6 +25,9 @@ from .tools import Tools
 
 log = logging.getLogger(__name__)
 OPENS_AFTER = 5
+AHEAD = 4
+ROUND = 500
+"""So many people are looked at in a first round; then as many as can be made ready in time."""
 LONGEST_HOLD_MS = 30_000
 THROTTLED = frozenset({"throttled", "quota-minute", "quota-day", "http-429"})
 """Reasons with which a partner says when it may be called again: that is waited for, however long."""
@@ -94,6 +97,8 @@ class Gate:
         self.breaker = Breaker(alone=partner.limits.quota_per == "partner")
         self.calls = asyncio.Semaphore(partner.limits.concurrency)
         self.short_until = {True: 0, False: 0}
+        self._most = partner.limits.items * partner.limits.concurrency * AHEAD
+        self.round = min(self._most, ROUND)
         most = partner.limits.account_concurrency or partner.limits.concurrency
         self._accounts: defaultdict[str, asyncio.Semaphore] = defaultdict(lambda: asyncio.Semaphore(most))
         lasts_ms = (
@@ -120,6 +125,17 @@ class Gate:
             return False
         breaker.answered()
         return True
+
+    def paced(self, people: int, took_ms: int) -> None:
+        """A round of so many was ready to be called after so long: make the next one smaller, or larger.
+
+        A call starts within a second of its decision or not at all, so a round that takes longer to make ready is never
+        called, however often it is tried.
+        """
+        if took_ms > STARTS_WITHIN_MS // 2:
+            self.round = max(min(self.round, people) // 2, 1)
+        elif took_ms < STARTS_WITHIN_MS // 4 and people >= self.round:
+            self.round = min(self.round * 2, self._most)
 
     @property
     def restrictions_only(self) -> bool:

@@ -72,12 +72,13 @@ class Quota:
         """Learn what was spent before the view was lost, where that isn't known."""
         for account in sorted(self.unsure):
             since = self._change(account, lambda ledger, at: (ledger, at)) - self.limit.longest_ms - self.lasts_ms
-            found = [
-                (at, cost) for name, at, cost in self.past(self.partner.name, since) if self._account(name) == account
-            ]
-            self._change(
-                account, lambda ledger, _, found=found: (learn(ledger, self.limit, found, self.lasts_ms), None)
-            )  # type: ignore[misc]  # bound at once
+            calls = self.past(self.partner.name, since)
+            found = [(at, cost) for name, at, cost in calls if self._account(name) == account]
+
+            def learnt(ledger: Ledger, _: int, found: list[tuple[int, Cost]] = found) -> tuple[Ledger, None]:
+                return learn(ledger, self.limit, found, self.lasts_ms), None
+
+            self._change(account, learnt)
             self.unsure.discard(account)
             log.warning("%s: its quota was counted anew, from %d calls", self.partner.name, len(found))
 

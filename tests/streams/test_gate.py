@@ -1,10 +1,14 @@
 """The breaker: how long a partner is left alone, by what it said and how often it failed."""
 
+from types import SimpleNamespace
+from typing import Any
+
 import pytest
 
-from tests.rules import NOW
+from tests.rules import NOW, partner, policy, registry
 from todoke.schemas.errors import Retry
-from todoke.streams.gate import LONGEST_HOLD_MS, OPENS_AFTER, Breaker
+from todoke.schemas.partners import Limits
+from todoke.streams.gate import LONGEST_HOLD_MS, OPENS_AFTER, ROUND, Breaker, Gate
 
 HOUR_S = 3600.0
 
@@ -43,3 +47,34 @@ def test_it_opens_after_failures_in_a_row_lets_one_through_when_its_time_is_over
     assert breaker.state(breaker.held_until) == "half-open"
     breaker.answered()
     assert breaker.state(NOW) == "closed"
+
+
+def gate(**limits: Any) -> Gate:
+    rules = SimpleNamespace(policy=policy(), registry=registry(partner("shop", "research", limits=Limits(**limits))))
+    tools: Any = SimpleNamespace(rules=rules)
+    return Gate(None, tools, "shop", lambda *_: [])  # type: ignore[arg-type]  # nothing is called
+
+
+def test_a_round_grows_while_it_is_quickly_ready_and_shrinks_when_its_calls_could_start_too_late() -> None:
+    ours = gate(items=10_000, concurrency=2)
+    assert ours.round == ROUND
+
+    ours.paced(ROUND, 100)
+    ours.paced(2 * ROUND, 400)  # as it should be
+    assert ours.round == 2 * ROUND
+
+    ours.paced(2 * ROUND, 900)
+    ours.paced(3, 100)  # that few say nothing of many
+    assert ours.round == ROUND
+
+
+def test_a_round_is_never_larger_than_what_may_be_called_and_never_nothing() -> None:
+    ours = gate(items=1, concurrency=4)
+
+    for _ in range(9):
+        ours.paced(ours.round, 1)
+    assert ours.round == 16
+
+    for _ in range(9):
+        ours.paced(ours.round, 5000)
+    assert ours.round == 1
