@@ -1,4 +1,4 @@
-# make setup | test | chaos | mutants | bench | demo | check | format | helm | requirements | clean
+# make setup | test | chaos | mutants | bench | bench-dispatch | demo | check | format | helm | requirements | clean
 # Needs a Python of 3.11 or newer and nothing else; PYTHON=... names one.
 
 MAKEFLAGS += --no-print-directory
@@ -6,7 +6,7 @@ BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet --no-input
 export PYTHON
 
-.PHONY: setup test chaos mutants bench demo check format helm requirements clean
+.PHONY: setup test chaos mutants bench bench-dispatch demo check format helm requirements clean
 
 setup: .venv/installed
 
@@ -24,6 +24,9 @@ demo: setup
 
 bench: setup .tools/bench/installed
 	@$(BIN)/python -m bench $(ARGS)
+
+bench-dispatch: setup
+	@$(BIN)/python -m bench.dispatch $(ARGS)
 
 check: setup
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . || { echo "make format mends most of this"; exit 1; }

@@ -66,12 +66,13 @@ def take(ledger: Ledger, limit: Limit, name: str, lease: Lease, at: int) -> tupl
     return (ledger, wait) if wait else (replace(ledger, leases={**ledger.leases, name: lease}), 0)
 
 
-def end(ledger: Ledger, limit: Limit, name: str, at: int) -> Ledger:
-    """The call has ended: from now on it counts for the length of each window."""
-    lease = ledger.leases.get(name)
-    if lease is None:  # it was given up for dead, and has been counted since
-        return ledger
-    return give_back(_spend(ledger, limit, lease.cost, at), name)
+def end(ledger: Ledger, limit: Limit, name: str, cost: Cost, at: int) -> Ledger:
+    """The call has ended: from now on it counts for the length of each window.
+
+    Without a lease it was given up for dead and counted then, or the ledger was lost while it ran. Nobody knows which, so
+    what it `cost` is counted now: once too often at worst.
+    """
+    return give_back(_spend(ledger, limit, cost, at), name)
 
 
 def give_back(ledger: Ledger, name: str) -> Ledger:
@@ -79,13 +80,16 @@ def give_back(ledger: Ledger, name: str) -> Ledger:
     return replace(ledger, leases={key: each for key, each in ledger.leases.items() if key != name})
 
 
-def learn(ledger: Ledger, limit: Limit, past: Iterable[tuple[int, Cost]]) -> Ledger:
-    """The ledger with the past that was unknown: when (ms) something was spent, and what."""
+def learn(ledger: Ledger, limit: Limit, past: Iterable[tuple[int, Cost]], lasts_ms: int = 0) -> Ledger:
+    """The ledger with the past that was unknown: when (ms) calls began, and what they took.
+
+    A call may have reached the partner up to `lasts_ms` after it began, so that is where it is counted.
+    """
     if not ledger.known_from:
         return ledger
     for at, cost in past:
         if at < ledger.known_from:
-            ledger = _spend(ledger, limit, cost, at)
+            ledger = _spend(ledger, limit, cost, min(at + lasts_ms, ledger.known_from))
     return replace(ledger, known_from=0)
 
 
@@ -97,8 +101,8 @@ def tidy(ledger: Ledger, limit: Limit, at: int) -> Ledger:
     keys = tuple(sorted(each.key for each in limit.windows))
     if not set(keys) <= set(ledger.windows):
         ledger = replace(ledger, known_from=at)
-    for name in [name for name, each in ledger.leases.items() if each.until <= at]:
-        ledger = end(ledger, limit, name, at)
+    for name, lease in [(name, each) for name, each in ledger.leases.items() if each.until <= at]:
+        ledger = end(ledger, limit, name, lease.cost, at)
     spent = {}
     for each in limit.windows:
         first = _part(each, at - each.seconds * 1000)

@@ -85,8 +85,11 @@ class Ended(Struct, frozen=True):
 def cut(opened: Iterable[Opened], connector: Connector, limits: Limits) -> Iterator[list[Opened]]:
     """Batches of one group each, none above the limits, but for a single item that is larger by itself."""
     groups: dict[str, list[Opened]] = {}
+    apart = limits.quota_per == "account" or limits.account_concurrency > 0
     for each in opened:
-        groups.setdefault(connector.group(each.item), []).append(each)
+        group = connector.group(each.item)
+        # where accounts are limited apart, a call is of one account, whatever else its connector could put together
+        groups.setdefault(f"{each.item.account}|{group}" if apart else group, []).append(each)
     for members in groups.values():
         batch: list[Opened] = []
         weight = 0

@@ -39,7 +39,6 @@ IDLE_S = 0.1
 PAUSED_MS = 1000
 SOON_MS = 1000
 GATHER_S = 0.02
-AHEAD = 4
 HELD = frozenset({"intake", "rival"})
 OWN_REASONS = frozenset(
     {"held", "overdue", "paused", "quota"}
@@ -107,7 +106,7 @@ class Desk:
         """What is due and not in hand already, once there is enough of it or it has waited long enough for company."""
         now = self.tools.now()
         limits = self.partner.limits
-        most = limits.items * limits.concurrency * AHEAD
+        most = self.gate.round
         if not self.lanes or self.ordered == "paused" or len(self._busy) >= 2 * most:
             return []
         if not await self.gate.opens(idle=not self._rounds):
@@ -158,6 +157,7 @@ class Desk:
         batches = list(cut(filter(self._may, wanted), self.place.exchange.connector, self.partner.limits))
         passed, short = await self.gate.admit(batches)
         tries = await self._begun(passed)
+        self.gate.paced(len(entries), self.tools.now() - looks[0].decided_at)
         again: Again = {each.entry: self.tools.now() + each.wait_ms for each in looks if each.work.wait}
         again |= {each.entry: at for batch, at in short for each in batch}
         again |= {each.entry: self.tools.now() + PAUSED_MS for each in wanted if not self._may(each)}

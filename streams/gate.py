@@ -25,7 +25,12 @@ from .tools import Tools
 
 log = logging.getLogger(__name__)
 OPENS_AFTER = 5
+AHEAD = 4
+ROUND = 500
+"""So many people are looked at in a first round; then as many as can be made ready in time."""
 LONGEST_HOLD_MS = 30_000
+THROTTLED = frozenset({"throttled", "quota-minute", "quota-day", "http-429"})
+"""Reasons with which a partner says when it may be called again: that is waited for, however long."""
 LONGEST_PAUSE_MS = 4_000
 FIRST = {"suspend": 0, "withdraw": 1, "delete": 2, "grant": 3}
 """The order of calls: whoever waits longest for a deletion waits by law for weeks, for a stop not at all."""
@@ -42,7 +47,9 @@ class Pass(Struct):
 class Breaker:
     """Counts the failures of a partner in a row, and holds its calls back for longer after each."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, alone: bool) -> None:
+        """`alone`: what the partner says of its limits, it says of all its accounts."""
+        self.alone = alone
         self.failures = 0
         self.unsure = 0
         self.held_until = 0
@@ -60,6 +67,9 @@ class Breaker:
         """The partner could not, at `at` (ms)."""
         self.failures += 1
         later = after(error.reason, error.after, min(self.failures, 20), at, jitter)
+        if error.reason in THROTTLED and error.after is not None and self.alone and not isinstance(later, GiveUp):
+            self.hold(later.at)  # until then every call would be refused, and may count against us
+            return
         longest = at + LONGEST_HOLD_MS
         self.hold(longest if isinstance(later, GiveUp) else min(later.at, longest))
 
@@ -84,9 +94,11 @@ class Gate:
         self.exchange = exchange
         self.tools = tools
         self.partner = partner
-        self.breaker = Breaker()
+        self.breaker = Breaker(alone=partner.limits.quota_per == "partner")
         self.calls = asyncio.Semaphore(partner.limits.concurrency)
         self.short_until = {True: 0, False: 0}
+        self._most = partner.limits.items * partner.limits.concurrency * AHEAD
+        self.round = min(self._most, ROUND)
         most = partner.limits.account_concurrency or partner.limits.concurrency
         self._accounts: defaultdict[str, asyncio.Semaphore] = defaultdict(lambda: asyncio.Semaphore(most))
         lasts_ms = (
@@ -113,6 +125,17 @@ class Gate:
             return False
         breaker.answered()
         return True
+
+    def paced(self, people: int, took_ms: int) -> None:
+        """A round of so many was ready to be called after so long: make the next one smaller, or larger.
+
+        A call starts within a second of its decision or not at all, so a round that takes longer to make ready is never
+        called, however often it is tried.
+        """
+        if took_ms > STARTS_WITHIN_MS // 2:
+            self.round = max(min(self.round, people) // 2, 1)
+        elif took_ms < STARTS_WITHIN_MS // 4 and people >= self.round:
+            self.round = min(self.round * 2, self._most)
 
     @property
     def restrictions_only(self) -> bool:

@@ -64,18 +64,21 @@ class Quota:
         """The call has ended, or was never made."""
 
         def change(ledger: Ledger, at: int) -> tuple[Ledger, None]:
-            return (end(ledger, self.limit, ask.name, at) if made else give_back(ledger, ask.name)), None
+            return (end(ledger, self.limit, ask.name, ask.cost, at) if made else give_back(ledger, ask.name)), None
 
         self._change(self._account(ask.account), change)
 
     def look_up(self) -> None:
         """Learn what was spent before the view was lost, where that isn't known."""
         for account in sorted(self.unsure):
-            since = self._change(account, lambda ledger, at: (ledger, at)) - self.limit.longest_ms
-            found = [
-                (at, cost) for name, at, cost in self.past(self.partner.name, since) if self._account(name) == account
-            ]
-            self._change(account, lambda ledger, _, found=found: (learn(ledger, self.limit, found), None))  # type: ignore[misc]  # bound at once
+            since = self._change(account, lambda ledger, at: (ledger, at)) - self.limit.longest_ms - self.lasts_ms
+            calls = self.past(self.partner.name, since)
+            found = [(at, cost) for name, at, cost in calls if self._account(name) == account]
+
+            def learnt(ledger: Ledger, _: int, found: list[tuple[int, Cost]] = found) -> tuple[Ledger, None]:
+                return learn(ledger, self.limit, found, self.lasts_ms), None
+
+            self._change(account, learnt)
             self.unsure.discard(account)
             log.warning("%s: its quota was counted anew, from %d calls", self.partner.name, len(found))
 

@@ -76,7 +76,7 @@ def play(steps: Sequence[Step], start: Ledger = KNOWN) -> tuple[list[Arrived], L
         elif step.does == "end" and name:
             began, cost = running.pop(name)
             arrived.append(Arrived(began, at, cost))
-            ledger = end(ledger, LIMIT, name, at)
+            ledger = end(ledger, LIMIT, name, cost, at)
         elif step.does == "back" and name:
             del running[name]
             ledger = give_back(ledger, name)
@@ -140,7 +140,7 @@ def test_a_call_counts_for_a_whole_window_after_its_end() -> None:
     for number in range(SECOND.most):
         ledger, _ = take(ledger, LIMIT, f"c{number}", lease(at), at)
     for number in range(SECOND.most):
-        ledger = end(ledger, LIMIT, f"c{number}", at + 7)
+        ledger = end(ledger, LIMIT, f"c{number}", Cost(1, 1), at + 7)
 
     waits = [take(ledger, LIMIT, "next", lease(at + later), at + later)[1] for later in (500, 1006, 1020)]
 
@@ -175,7 +175,7 @@ def test_a_window_that_comes_new_has_an_unknown_past_and_one_that_grows_keeps_it
     wider = Limit((SECOND, replace(MINUTE, most=100), ITEMS), 0.25)
     other = Limit((SECOND, Window(most=9, seconds=3600)), 0.25)
 
-    assert left(end(ledger, LIMIT, "a", 5), wider, 10)["calls/60"] == 99
+    assert left(end(ledger, LIMIT, "a", Cost(1, 1), 5), wider, 10)["calls/60"] == 99
     assert take(ledger, other, "b", lease(10, restrictive=False), 10)[1]
 
 
@@ -185,3 +185,21 @@ def test_a_ledger_forgets_what_no_window_reaches_back_to(steps: list[Step]) -> N
 
     assert tidy(ledger, LIMIT, at + DIES_MS + 120_000).leases == {}
     assert tidy(tidy(ledger, LIMIT, at + DIES_MS), LIMIT, at + 200_000).spent == {}
+
+
+def test_a_call_whose_ledger_was_lost_while_it_ran_counts_from_its_end() -> None:
+    at = 1_000_000
+
+    ledger = end(KNOWN, LIMIT, "lost", Cost(1, 3), at)
+
+    assert left(ledger, LIMIT, at) == {"calls/1": 4, "calls/60": 11, "items/10": 37}
+
+
+def test_of_a_call_that_is_looked_up_only_its_beginning_is_known_so_it_counts_as_long_as_it_may_have_run() -> None:
+    at = 1_000_000
+    lost = tidy(Ledger(), LIMIT, at)
+
+    known = learn(lost, LIMIT, [(at - 2000, Cost()), (at - 500, Cost())], DIES_MS)
+
+    assert left(known, LIMIT, at + 500)["calls/1"] == 3
+    assert left(known, LIMIT, at + 1100)["calls/1"] == 5
