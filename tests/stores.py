@@ -1,4 +1,4 @@
-"""Real stores for files: an SFTP server of AsyncSSH, OpenSSH's where there is one, and an S3 server where there is one.
+"""Real stores for files: SFTP servers of AsyncSSH and, where there is one, of OpenSSH; S3Proxy and, where there is one, Versity's gateway.
 
 What is in a store lies in a folder of this machine, where a test plays the partner.
 """
@@ -25,11 +25,24 @@ from todoke.schemas.partners import Partner
 from todoke.sinks.base import S3Login
 from todoke.sinks.s3 import sign
 from todoke.sinks.secrets import Secret
-from todoke.streams.embedded import ports
+from todoke.streams.embedded import jars, kafka, ports
+from todoke.streams.embedded.parts import silent
 
 SSHD = shutil.which("sshd", path=f"{os.environ.get('PATH', '')}:/usr/sbin")
-S3 = shutil.which("versitygw")
+VERSITYGW = shutil.which("versitygw")
+S3PROXY = jars.Jar(
+    "org.gaul",
+    "s3proxy",
+    "4.1.0",
+    54_955_934,
+    "a4d025969aaf796616ed4b1e2491d87d455ce84bb28cb9db086b2e6aaa68b48d",
+    "jar-with-dependencies",
+)
+"""Apache-2.0, with all that it needs, from Maven Central. It verifies signatures, and of writers of one name lets one in."""
+JAVA = 17  # the oldest that runs it
+JVM = ("-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-Xmx128m", "-XX:-UsePerfData")
 REGION = "ap-northeast-1"
+ID = "AKIATEST"
 
 
 class Place(NamedTuple):
@@ -46,7 +59,7 @@ class Place(NamedTuple):
 
     async def write(self, path: Path, body: bytes) -> None:
         """Put a file there, as its owner."""
-        if self.notes is None:
+        if "access_key_id" not in self.secrets:
             await asyncio.to_thread(path.write_bytes, body)
             return
         url = f"{self.entry.settings['url']}/{path.relative_to(self.folder)}"
@@ -129,20 +142,38 @@ async def openssh_store(folder: Path) -> AsyncIterator[Place]:
 
 
 @asynccontextmanager
-async def s3_store(folder: Path) -> AsyncIterator[Place]:
+async def s3proxy_store(folder: Path) -> AsyncIterator[Place]:
+    """S3Proxy over a folder. What can't be fetched raises `Missing`, so that no test passes without it."""
+    kafka.require(kafka.java(), JAVA)
+    await asyncio.to_thread(jars.fetch, silent, "S3Proxy", [S3PROXY])
+    root, port, key = prepared(folder / "store" / "bucket"), ports.free(1)[0], secrets.token_hex(16)
+    root.chmod(0o700)  # a bucket that others may read on the disk is public to it
+    settings = {
+        "s3proxy.endpoint": f"http://127.0.0.1:{port}",
+        "s3proxy.authorization": "aws-v4",
+        "s3proxy.identity": ID,
+        "s3proxy.credential": key,
+        "jclouds.provider": "filesystem-nio2",
+        "jclouds.filesystem.basedir": root.parent,
+    }
+    (folder / "s3proxy").write_text("".join(f"{name}={value}\n" for name, value in settings.items()))
+    command = [str(kafka.java()), *JVM, f"-Djava.io.tmpdir={folder}", "-jar", str(S3PROXY.path)]
+    with running([*command, "--properties", str(folder / "s3proxy")], folder / "log"):
+        await answering(port)
+        yield _s3(port, key, root)
+
+
+@asynccontextmanager
+async def versity_store(folder: Path) -> AsyncIterator[Place]:
     """The Versity S3 gateway: a server of its own making, over a folder."""
-    if S3 is None:
-        pytest.skip("no versitygw: go install github.com/versity/versitygw/cmd/versitygw@latest")
+    assert VERSITYGW
     root, port, key = prepared(folder / "store" / "bucket"), ports.free(1)[0], secrets.token_hex(16)
     (folder / "meta").mkdir()
-    command = [S3, "--port", f"127.0.0.1:{port}", "--access", "AKIATEST", "--secret", key, "--region", REGION]
+    command = [VERSITYGW, "--port", f"127.0.0.1:{port}", "--access", ID, "--secret", key, "--region", REGION]
     command += ["posix", "--sidecar", str(folder / "meta"), str(root.parent)]
     with running(command, folder / "log"):
         await answering(port)
-        made = entry(url=f"http://127.0.0.1:{port}/bucket", region=REGION)
-        given = {"access_key_id": "env:A", "secret_access_key": "env:B"}
-        found = {"access_key_id": Secret("AKIATEST"), "secret_access_key": Secret(key)}
-        yield Place(replace(made, secrets=given), found, root, folder / "meta")
+        yield _s3(port, key, root)._replace(notes=folder / "meta")
 
 
 @contextmanager
@@ -158,7 +189,7 @@ def running(command: list[str], log: Path) -> Any:
 
 async def answering(port: int) -> None:
     """Wait until somebody listens."""
-    for _ in range(200):
+    for _ in range(1200):
         try:
             _, writer = await asyncio.open_connection("127.0.0.1", port)
         except OSError:
@@ -178,3 +209,9 @@ def _sftp(port: int, host: asyncssh.SSHKey, ours: asyncssh.SSHKey, root: Path) -
     made = entry(url=f"sftp://127.0.0.1:{port}", user="todoke", host_keys=[host.export_public_key().decode().strip()])
     secret = Secret(ours.export_private_key().decode())
     return Place(replace(made, secrets={"private_key": "env:K"}), {"private_key": secret}, root)
+
+
+def _s3(port: int, key: str, root: Path) -> Place:
+    made = entry(url=f"http://127.0.0.1:{port}/{root.name}", region=REGION)
+    given = {"access_key_id": "env:A", "secret_access_key": "env:B"}
+    return Place(replace(made, secrets=given), {"access_key_id": Secret(ID), "secret_access_key": Secret(key)}, root)

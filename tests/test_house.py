@@ -148,7 +148,9 @@ def test_the_makefile_is_short_and_each_target_is_explained() -> None:
 @pytest.mark.parametrize(("file", "extras"), [("requirements.txt", ()), ("requirements-dev.txt", ("embedded", "test"))])
 def test_the_pins_are_what_the_project_asks_for(file: str, extras: tuple[str, ...]) -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    held = (ROOT / ".ci" / "constraints.txt").read_text().splitlines()
     wanted = [*project["dependencies"], *(each for extra in extras for each in project["optional-dependencies"][extra])]
+    wanted += [line.partition(" #")[0] for line in held if not line.startswith("#")]
     lines = re.findall(r"^([\w.-]+)==(\S+)", (ROOT / file).read_text(), re.MULTILINE)
     pins = {name.lower().replace("_", "-"): pinned for name, pinned in lines}
 

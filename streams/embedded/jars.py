@@ -132,7 +132,7 @@ def _bring(jar: Jar, folder: Path, count: Callable[[int], None]) -> None:
         raise Missing(f"{jar.artifact} could not be fetched from Maven Central: {error}") from error
     if hashlib.sha256(fetched.read_bytes()).hexdigest() != jar.sha256:
         raise Missing(
-            f"{jar.artifact} {jar.version}, as fetched, is not the one that {LIST} names: it was changed, or cut short on its way"
+            f"{jar.artifact} {jar.version}, as fetched, is not the one that is pinned: it was changed, or cut short on its way"
         )
     jar.path.parent.mkdir(parents=True, exist_ok=True)
     fetched.replace(jar.path)

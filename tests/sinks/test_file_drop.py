@@ -7,7 +7,7 @@ import io
 import json
 import os
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
@@ -16,18 +16,21 @@ import asyncssh
 import pytest
 
 from tests.contracts.rows import AT, EMAIL_HASH, HANAKO, item, rows
-from tests.stores import Place, asyncssh_store, openssh_store, s3_store
+from tests.stores import ID, REGION, VERSITYGW, Place, asyncssh_store, openssh_store, s3proxy_store, versity_store
 from todoke.schemas.errors import Misconfigured, Retry
 from todoke.schemas.receipts import Evidence
-from todoke.sinks.base import FileRequest, Item, Outcome
+from todoke.sinks.base import FileRequest, HttpRequest, HttpResponse, Item, Outcome, S3Login
 from todoke.sinks.connectors import build, check, hosts
 from todoke.sinks.exchange import Exchange
+from todoke.sinks.s3 import opened
 from todoke.sinks.secrets import Secret
 from todoke.sinks.sender import Sender
 
 ROW_OF = rows()
 TWO = (item(at=AT), item("withdraw", HANAKO, number=2))
-STORES = {"asyncssh": asyncssh_store, "openssh": openssh_store, "s3": s3_store}
+STORES = {"asyncssh": asyncssh_store, "openssh": openssh_store, "s3proxy": s3proxy_store}
+if VERSITYGW:  # a second server of S3, written apart from the first
+    STORES["versitygw"] = versity_store
 
 
 def now() -> int:
@@ -159,13 +162,27 @@ async def test_a_probe_is_let_in_and_changes_nothing(drop: Drop) -> None:
 
 async def test_a_key_that_is_not_taken_gives_up_nobody(drop: Drop) -> None:
     wrong = asyncssh.generate_private_key("ssh-ed25519").export_private_key().decode()
-    secrets = {key: Secret("AKIATEST" if key == "access_key_id" else wrong) for key in drop.place.secrets}
+    secrets = {key: Secret(ID if key == "access_key_id" else wrong) for key in drop.place.secrets}
     other = Drop(drop.place._replace(secrets=secrets), drop.exchange.sender)
 
     with pytest.raises(Retry, match="auth") as raised:
         await other.put()
 
     assert (raised.value.after, raised.value.perhaps) == (900.0, False)
+
+
+async def test_of_writers_of_one_name_at_s3_one_is_let_in_and_the_rest_are_told(tmp_path: Path) -> None:
+    async with s3proxy_store(tmp_path) as place, Sender(hosts([place.entry])) as sender:
+        login = S3Login(region=REGION, **place.secrets)
+
+        def call(request: HttpRequest, guard: Callable[[], None] | None) -> Awaitable[HttpResponse]:
+            return sender.send(request, 10, guard=guard)
+
+        async with opened(place.entry.settings["url"], login, now(), call) as store:
+            stands = await asyncio.gather(*(store.put("in/a.csv", b"%d" % each, None) for each in range(20)))
+
+        assert sorted(stands) == [False] * 19 + [True]
+        assert (place.folder / "in" / "a.csv").read_bytes() == b"%d" % stands.index(True)
 
 
 async def test_a_server_that_is_not_the_one_we_know_is_told_nothing(tmp_path: Path) -> None:

@@ -5,10 +5,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import boto3
 import pytest
 from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
+from moto.server import ThreadedMotoServer
 from msgspec.structs import replace
 
 from tests.rules import keyring
@@ -122,8 +124,7 @@ Sealing = Callable[..., Any]
 @pytest.fixture(scope="module")
 def server() -> Iterator[str]:
     """An emulator of KMS, moto's, over HTTP: it speaks the protocol, and stands for no cloud."""
-    moto = pytest.importorskip("moto.server", reason="pip install 'todoke[test-aws]'")
-    made = moto.ThreadedMotoServer(ip_address="127.0.0.1", port=0)
+    made = ThreadedMotoServer(ip_address="127.0.0.1", port=0)
     made.start()
     host, port = made.get_host_and_port()
     try:
@@ -141,7 +142,6 @@ def kms_key(server: str, monkeypatch: pytest.MonkeyPatch) -> str:
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "emulated")
     monkeypatch.setenv("AWS_CONFIG_FILE", "/dev/null")
     monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", "/dev/null")
-    boto3 = pytest.importorskip("boto3", reason="pip install 'todoke[test-aws]'")
     return str(boto3.client("kms").create_key()["KeyMetadata"]["KeyId"])
 
 
