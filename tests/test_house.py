@@ -15,7 +15,7 @@ from packaging.requirements import Requirement
 ROOT = Path(__file__).parents[1]
 FOLDERS = ("streams", "sinks", "processors", "schemas")
 LONGEST = 400
-TARGETS = 11
+TARGETS = 12
 THIRD_PARTIES = {
     "schemas": {"fastavro", "msgspec"},
     "processors": {"cryptography", "fastavro", "msgspec", "phonenumbers"},
