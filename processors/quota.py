@@ -6,7 +6,6 @@ counted by their beginnings, two that took differently long could reach the part
 """
 
 from collections.abc import Iterable
-from math import ceil
 
 from msgspec import Struct, field
 from msgspec.structs import replace
@@ -44,14 +43,10 @@ class Ledger(Struct, frozen=True):
 
 
 class Limit(Struct, frozen=True):
-    """The windows of one partner or account, and the share (0 to 1) of each that only restrictions may spend."""
+    """The windows of one partner or account, and how many of a hundred only restrictions may spend."""
 
     windows: tuple[Window, ...]
-    share: float
-
-    def reserve(self, window: Window) -> int:
-        """What is kept of a window for restrictions."""
-        return ceil(window.most * self.share)
+    kept_percent: int
 
     @property
     def longest_ms(self) -> int:
@@ -123,7 +118,7 @@ def left(ledger: Ledger, limit: Limit, at: int) -> dict[str, int]:
 
 def _room(ledger: Ledger, limit: Limit, window: Window, at: int, *, restrictive: bool) -> int:
     """How much of a window such a call may see spent."""
-    reserve = limit.reserve(window)
+    reserve = window.kept(limit.kept_percent)
     if ledger.known_from and ledger.known_from > at - window.seconds * 1000:
         return reserve if restrictive else 0
     return window.most if restrictive else window.most - reserve

@@ -6,7 +6,6 @@
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import cached_property
-from math import ceil
 from typing import Any, Literal, get_args
 
 from msgspec import Struct, field, structs
@@ -306,7 +305,7 @@ def _quota(limits: Limits) -> Iterator[Problem]:
     for index, each in enumerate(limits.quota):
         where: Path = ("limits", "quota", index)
         call = limits.items if each.counted == "items" else 1
-        room = each.most - ceil(each.most * limits.kept_percent / 100)
+        room = each.most - each.kept(limits.kept_percent)
         if room < call:
             what = f"{each.most} leave {room} for permissions, and one call takes up to {call}"
             yield Problem((*where, "most"), what, "Raise it, lower limits.items, or lower limits.kept_percent.")

@@ -1,5 +1,6 @@
 """What a partner lets itself be asked within a time."""
 
+from math import ceil
 from typing import Literal
 
 from msgspec import Struct
@@ -24,3 +25,7 @@ class Window(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     def part_ms(self) -> int:
         """The length (ms) of the parts in which it is counted."""
         return max(self.seconds * 1000 // PARTS, 1)
+
+    def kept(self, percent: int) -> int:
+        """What is left to restrictions alone when so many of a hundred are kept for them."""
+        return ceil(self.most * percent / 100)

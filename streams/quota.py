@@ -47,7 +47,7 @@ class Quota:
         limits = partner.limits
         self.view = view
         self.partner = partner
-        self.limit = Limit(limits.quota, limits.kept_percent / 100)
+        self.limit = Limit(limits.quota, limits.kept_percent)
         self.lasts_ms = lasts_ms
         self.past = past
         self.unsure: set[str] = set()

@@ -14,7 +14,7 @@ from todoke.schemas.quota import Window
 SECOND = Window(most=5, seconds=1)
 MINUTE = Window(most=12, seconds=60)
 ITEMS = Window(most=40, seconds=10, counted="items")
-LIMIT = Limit((SECOND, MINUTE, ITEMS), 0.25)
+LIMIT = Limit((SECOND, MINUTE, ITEMS), 25)
 DIES_MS = 3000
 KNOWN = replace(tidy(Ledger(), LIMIT, 0), known_from=0)
 
@@ -154,7 +154,7 @@ def test_of_an_unknown_past_only_what_is_kept_for_restrictions_is_there_until_so
         ledger, stops = found[0], stops + 1
 
     assert take(ledger, LIMIT, "grant", lease(at, restrictive=False), at)[1]
-    assert stops == min(LIMIT.reserve(each) for each in (SECOND, MINUTE))
+    assert stops == min(each.kept(LIMIT.kept_percent) for each in (SECOND, MINUTE))
 
     known = learn(ledger, LIMIT, [(at - 30_000, Cost(1, 3)), (at - 70_000, Cost(9, 9)), (at + 1, Cost(9, 9))])
 
@@ -172,8 +172,8 @@ def test_an_unknown_past_is_over_when_the_longest_window_is() -> None:
 
 def test_a_window_that_comes_new_has_an_unknown_past_and_one_that_grows_keeps_its_own() -> None:
     ledger, _ = take(KNOWN, LIMIT, "a", lease(0), 0)
-    wider = Limit((SECOND, replace(MINUTE, most=100), ITEMS), 0.25)
-    other = Limit((SECOND, Window(most=9, seconds=3600)), 0.25)
+    wider = Limit((SECOND, replace(MINUTE, most=100), ITEMS), 25)
+    other = Limit((SECOND, Window(most=9, seconds=3600)), 25)
 
     assert left(end(ledger, LIMIT, "a", Cost(1, 1), 5), wider, 10)["calls/60"] == 99
     assert take(ledger, other, "b", lease(10, restrictive=False), 10)[1]
@@ -203,3 +203,7 @@ def test_of_a_call_that_is_looked_up_only_its_beginning_is_known_so_it_counts_as
 
     assert left(known, LIMIT, at + 500)["calls/1"] == 3
     assert left(known, LIMIT, at + 1100)["calls/1"] == 5
+
+
+def test_a_share_is_counted_in_whole_numbers_wherever_it_is_asked_for() -> None:
+    assert [Window(most=most, seconds=1).kept(20) for most in (1, 5, 11, 15, 35)] == [1, 1, 3, 3, 7]
