@@ -14,6 +14,9 @@ from todoke.schemas.receipts import Evidence, Verb
 
 from .secrets import Secret
 
+SOMEBODY_MUST_ACT_S = 900.0
+"""How long to wait after a refusal that hits everybody: nobody's stop is given up for it, and somebody must act."""
+
 
 class Item(Struct, frozen=True, kw_only=True):
     """One obligation at its partner: what is asked, for whom, under which stable request id.

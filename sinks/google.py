@@ -13,9 +13,9 @@ from typing import Any
 from todoke.schemas.errors import Expired, Rejected, Retry, Split
 from todoke.schemas.partners import Partner
 
-from .base import Access, HttpResponse
+from .base import SOMEBODY_MUST_ACT_S, Access, HttpResponse
 from .http import LONGEST_WAIT_S, json_object, refuse, retry_after
-from .oauth import SOMEBODY_MUST_ACT_S, RefreshToken, ServiceAccount
+from .oauth import RefreshToken, ServiceAccount
 from .secrets import Secret
 
 NAME = re.compile(r"[A-Z][A-Z0-9_]{1,63}")

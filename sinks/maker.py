@@ -28,7 +28,7 @@ class Maker(NamedTuple):
     secrets: Mapping[str, tuple[str, bool]]
     kinds: frozenset[IdentifierKind]
     effects: Mapping[Verb, str]
-    reaches: Callable[[Any], Evidence]
+    reaches: Evidence | Callable[[Any], Evidence]
     addresses: Callable[[Any], tuple[str, ...]]
     problems: Callable[[Any, Partner], list[str]]
     make: Callable[[Partner, Mapping[str, Secret]], Connector]
@@ -56,7 +56,7 @@ class Maker(NamedTuple):
             config = msgspec.convert(partner.settings, self.config)
         except msgspec.ValidationError:
             return found  # said above
-        reach = self.reaches(config)
+        reach = self.reaches if isinstance(self.reaches, Evidence) else self.reaches(config)
         if Evidence.none < reach < Evidence[partner.done]:  # where it is none, a person closes what is owed
             found.append(
                 f"done: {partner.done} is more than this interface gives evidence of; say {reach.name} at most"

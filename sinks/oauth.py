@@ -19,11 +19,10 @@ from msgspec import Struct
 
 from todoke.schemas.errors import Misconfigured, Retry
 
-from .base import HttpRequest, HttpResponse, Token
+from .base import SOMEBODY_MUST_ACT_S, HttpRequest, HttpResponse, Token
 from .http import json_object, retry_after
 from .secrets import Secret
 
-SOMEBODY_MUST_ACT_S = 900.0
 LASTS_S = 300
 """How long a token counts as good whose answer says nothing (RFC 6749, 5.1 only recommends it); a dead one is noticed."""
 ASSERTION_S = 3600

@@ -13,10 +13,9 @@ from urllib.parse import quote, urlsplit
 
 from todoke.schemas.errors import Retry
 
-from .base import HttpRequest, HttpResponse, S3Login
+from .base import SOMEBODY_MUST_ACT_S, HttpRequest, HttpResponse, S3Login
 from .http import retry_after
 
-SOMEBODY_MUST_ACT_S = 900.0
 LARGEST_ANSWER = 1 << 20
 OURS = "x-amz-meta-todoke-sha256"
 

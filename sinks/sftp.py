@@ -13,12 +13,11 @@ from urllib.parse import urlsplit
 
 from todoke.schemas.errors import Misconfigured, Retry
 
-from .base import SftpLogin
+from .base import SOMEBODY_MUST_ACT_S, SftpLogin
 
 if TYPE_CHECKING:
     import asyncssh
 
-SOMEBODY_MUST_ACT_S = 900.0
 LARGEST_ANSWER = 16 << 20
 
 Guard = Callable[[], None]

@@ -17,10 +17,9 @@ from confluent_kafka import Message as Report
 
 from todoke.schemas.errors import Misconfigured, Retry
 
-from .base import Delivery, Message, TopicRequest, TopicResponse
+from .base import SOMEBODY_MUST_ACT_S, Delivery, Message, TopicRequest, TopicResponse
 from .secrets import Secret
 
-SOMEBODY_MUST_ACT_S = 900.0
 SILENT = logging.Logger("topics", logging.CRITICAL + 1)  # noqa: LOG001  # in no tree, so nobody can turn it on
 """For librdkafka's own lines, which name hosts and users."""
 THREADS = 8

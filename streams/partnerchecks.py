@@ -19,9 +19,8 @@ from todoke.schemas.partners import Limits, Partner
 from todoke.schemas.receipts import Evidence
 from todoke.schemas.record import SubjectRecord
 from todoke.sinks import connectors, secrets
-from todoke.sinks.base import Connector
+from todoke.sinks.base import SOMEBODY_MUST_ACT_S, Connector
 from todoke.sinks.exchange import Exchange
-from todoke.sinks.oauth import SOMEBODY_MUST_ACT_S
 from todoke.sinks.sender import Sender
 from todoke.sinks.settings import authority
 

@@ -16,8 +16,7 @@ from todoke.processors.swaps import Pace, begun_at, due_at, implausible, standin
 from todoke.schemas.errors import NotCurrent, Rejected, Retry, Split
 from todoke.schemas.receipts import Evidence
 from todoke.schemas.told import Attempt, Told
-from todoke.sinks.base import HttpRequest, Outcome
-from todoke.sinks.oauth import SOMEBODY_MUST_ACT_S
+from todoke.sinks.base import SOMEBODY_MUST_ACT_S, HttpRequest, Outcome
 from todoke.sinks.swaps import HOUR_MS, MINUTE_MS, Swapped
 
 from .audiences import Refusal

@@ -16,10 +16,9 @@ from todoke.schemas.errors import Refused, Rejected, Retry, Split
 from todoke.schemas.identity import Identifier, IdentifierKind
 from todoke.schemas.partners import Partner
 from todoke.schemas.receipts import Evidence, Verb
-from todoke.sinks.base import HttpRequest, HttpResponse, Item, Outcome, Plain
+from todoke.sinks.base import SOMEBODY_MUST_ACT_S, HttpRequest, HttpResponse, Item, Outcome, Plain
 from todoke.sinks.http import json_object, refuse
 from todoke.sinks.maker import Maker
-from todoke.sinks.oauth import SOMEBODY_MUST_ACT_S
 from todoke.sinks.secrets import ENVIRONMENT, Secret
 from todoke.sinks.settings import Url, read, unsaid, url_problems
 
@@ -173,10 +172,6 @@ def _doubtful(items: Sequence[Item], reason: str, *, nothing: bool = False) -> S
     return [Outcome(grade=Evidence.none if nothing else Evidence.sent, reason=reason)]
 
 
-def reaches(config: Config) -> Evidence:  # noqa: ARG001  # the same for every configuration
-    return Braze.reaches
-
-
 def build(partner: Partner, secrets: Mapping[str, Secret]) -> Braze:
     return Braze(read(Config, partner), secrets["api_key"])
 
@@ -220,7 +215,7 @@ MAKER = Maker(
     secrets=SECRETS,
     kinds=ACCEPTED_KINDS,
     effects=EFFECTS,
-    reaches=reaches,
+    reaches=Braze.reaches,
     addresses=lambda config: (config.base_url,),
     problems=problems,
     make=build,

@@ -18,10 +18,10 @@ from todoke.schemas.errors import Expired, Refused, Rejected, Retry, Split
 from todoke.schemas.identity import Identifier, IdentifierKind
 from todoke.schemas.partners import Partner
 from todoke.schemas.receipts import Evidence, Verb
-from todoke.sinks.base import Access, HttpRequest, HttpResponse, Item, Outcome, Plain
+from todoke.sinks.base import SOMEBODY_MUST_ACT_S, Access, HttpRequest, HttpResponse, Item, Outcome, Plain
 from todoke.sinks.http import LONGEST_WAIT_S, json_object, refuse, retry_after
 from todoke.sinks.maker import Maker
-from todoke.sinks.oauth import SOMEBODY_MUST_ACT_S, ClientCredentials
+from todoke.sinks.oauth import ClientCredentials
 from todoke.sinks.secrets import ENVIRONMENT, Secret
 from todoke.sinks.settings import Url, read, unsaid, url_problems
 
@@ -160,10 +160,6 @@ class Statistics:
             raise Retry("unreadable-answer")
 
 
-def reaches(config: Config) -> Evidence:  # noqa: ARG001  # the same for every configuration
-    return CriteoSegments.reaches
-
-
 def build(partner: Partner, secrets: Mapping[str, Secret]) -> CriteoSegments:
     config = read(Config, partner)
     access = ClientCredentials(config.token_url, config.client_id, secrets["client_secret"])
@@ -265,7 +261,7 @@ MAKER = Maker(
     secrets=SECRETS,
     kinds=ACCEPTED_KINDS,
     effects=EFFECTS,
-    reaches=reaches,
+    reaches=CriteoSegments.reaches,
     addresses=lambda config: (config.base_url, config.token_url),
     problems=problems,
     make=build,

@@ -124,10 +124,6 @@ class Property:
             raise _raised(response)
 
 
-def reaches(config: Config) -> Evidence:  # noqa: ARG001  # the same for every configuration
-    return AnalyticsDeletions.reaches
-
-
 def build(partner: Partner, secrets: Mapping[str, Secret]) -> AnalyticsDeletions:
     config = read(Config, partner)
     return AnalyticsDeletions(config, google.access(partner, secrets, config.token_url, config.client_id, SCOPE))
@@ -201,7 +197,7 @@ MAKER = Maker(
     secrets=google.SECRETS,
     kinds=ACCEPTED_KINDS,
     effects=EFFECTS,
-    reaches=reaches,
+    reaches=AnalyticsDeletions.reaches,
     addresses=lambda config: (config.base_url, config.token_url),
     problems=problems,
     make=build,

@@ -19,10 +19,9 @@ from todoke.schemas.identity import Identifier, IdentifierKind
 from todoke.schemas.partners import Partner
 from todoke.schemas.receipts import Evidence, Verb
 from todoke.sinks import google
-from todoke.sinks.base import Access, HttpRequest, HttpResponse, Item, Outcome
+from todoke.sinks.base import SOMEBODY_MUST_ACT_S, Access, HttpRequest, HttpResponse, Item, Outcome
 from todoke.sinks.http import json_object
 from todoke.sinks.maker import Maker
-from todoke.sinks.oauth import SOMEBODY_MUST_ACT_S
 from todoke.sinks.secrets import ENVIRONMENT, Secret
 from todoke.sinks.settings import Url, read, unsaid, url_problems
 
@@ -221,10 +220,6 @@ class Validation:
             raise google.raised(response, EVERYBODY, several=False)
 
 
-def reaches(config: Config) -> Evidence:  # noqa: ARG001  # the same for every configuration
-    return GoogleAudiences.reaches
-
-
 def build(partner: Partner, secrets: Mapping[str, Secret]) -> GoogleAudiences:
     config = read(Config, partner)
     access = google.access(partner, secrets, config.token_url, config.client_id, SCOPE)
@@ -341,7 +336,7 @@ MAKER = Maker(
     secrets=google.SECRETS,
     kinds=ACCEPTED_KINDS,
     effects=EFFECTS,
-    reaches=reaches,
+    reaches=GoogleAudiences.reaches,
     addresses=lambda config: (config.base_url, config.token_url),
     problems=problems,
     make=build,

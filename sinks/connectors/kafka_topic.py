@@ -16,12 +16,12 @@ from todoke.schemas.errors import Rejected, Retry
 from todoke.schemas.identity import KINDS, IdentifierKind
 from todoke.schemas.partners import Partner
 from todoke.schemas.receipts import Evidence, Verb
-from todoke.sinks.base import Item, Message, Outcome, Plain, TopicRequest, TopicResponse
+from todoke.sinks.base import SOMEBODY_MUST_ACT_S, Item, Message, Outcome, Plain, TopicRequest, TopicResponse
 from todoke.sinks.events import Form, event, named
 from todoke.sinks.maker import Maker
 from todoke.sinks.secrets import ENVIRONMENT, Secret
 from todoke.sinks.settings import authority, read, this_machine
-from todoke.sinks.topics import SOMEBODY_MUST_ACT_S, refusal
+from todoke.sinks.topics import refusal
 
 Security = Literal["SSL", "SASL_SSL", "PLAINTEXT", "SASL_PLAINTEXT"]
 Mechanism = Literal["SCRAM-SHA-512", "SCRAM-SHA-256", "PLAIN"]
@@ -118,10 +118,6 @@ class KafkaTopic(Plain):
         return found
 
 
-def reaches(config: Config) -> Evidence:  # noqa: ARG001  # the same for every configuration
-    return KafkaTopic.reaches
-
-
 def build(partner: Partner, secrets: Mapping[str, Secret]) -> KafkaTopic:
     config = read(Config, partner)
     client: dict[str, str | Secret] = {"security.protocol": config.security}
@@ -182,7 +178,7 @@ MAKER = Maker(
     secrets=SECRETS,
     kinds=ACCEPTED_KINDS,
     effects=EFFECTS,
-    reaches=reaches,
+    reaches=KafkaTopic.reaches,
     addresses=lambda config: tuple(f"kafka://{each}" for each in config.servers),
     problems=problems,
     make=build,

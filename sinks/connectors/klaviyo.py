@@ -16,10 +16,9 @@ from todoke.schemas.errors import Rejected, Retry, Split
 from todoke.schemas.identity import IdentifierKind
 from todoke.schemas.partners import Partner
 from todoke.schemas.receipts import Evidence, Verb
-from todoke.sinks.base import HttpRequest, HttpResponse, Item, Outcome, Plain
+from todoke.sinks.base import SOMEBODY_MUST_ACT_S, HttpRequest, HttpResponse, Item, Outcome, Plain
 from todoke.sinks.http import json_object, refuse, retry_after
 from todoke.sinks.maker import Maker
-from todoke.sinks.oauth import SOMEBODY_MUST_ACT_S
 from todoke.sinks.secrets import ENVIRONMENT, Secret
 from todoke.sinks.settings import Url, read, unsaid, url_problems
 from todoke.sinks.users import ids
@@ -199,10 +198,6 @@ class Listing:
             raise _raised(response, several=False)
 
 
-def reaches(config: Config) -> Evidence:  # noqa: ARG001  # of suppressions; `problems` judges an entry with deletions
-    return KlaviyoProfiles.reaches
-
-
 def build(partner: Partner, secrets: Mapping[str, Secret]) -> KlaviyoProfiles:
     return KlaviyoProfiles(read(Config, partner), secrets["api_key"], partner.limits.bytes)
 
@@ -286,7 +281,7 @@ MAKER = Maker(
     secrets=SECRETS,
     kinds=ACCEPTED_KINDS,
     effects=EFFECTS,
-    reaches=reaches,
+    reaches=KlaviyoProfiles.reaches,  # of suppressions; `problems` judges an entry with deletions
     addresses=lambda config: (config.base_url,),
     problems=problems,
     make=build,

@@ -22,10 +22,9 @@ from todoke.schemas.errors import Refused, Rejected, Retry
 from todoke.schemas.identity import Identifier, IdentifierKind
 from todoke.schemas.partners import Partner
 from todoke.schemas.receipts import Evidence
-from todoke.sinks.base import HttpRequest, HttpResponse, Outcome, UploadRequest
+from todoke.sinks.base import SOMEBODY_MUST_ACT_S, HttpRequest, HttpResponse, Outcome, UploadRequest
 from todoke.sinks.http import json_object, refuse, retry_after
 from todoke.sinks.maker import Maker
-from todoke.sinks.oauth import SOMEBODY_MUST_ACT_S
 from todoke.sinks.secrets import ENVIRONMENT, Secret
 from todoke.sinks.settings import Url, read, unsaid, url_problems
 from todoke.sinks.swaps import (
@@ -181,10 +180,6 @@ class Jobs:
         return [judged(references[0], states, "FINISHED", {"FAILED": "job-failed"})]
 
 
-def reaches(config: Config) -> Evidence:  # noqa: ARG001  # the same for every configuration
-    return LineAds.reaches
-
-
 def build(partner: Partner, secrets: Mapping[str, Secret]) -> LineAds:
     return LineAds(read(Config, partner), secrets["secret_key"])
 
@@ -290,7 +285,7 @@ MAKER = Maker(
     secrets=SECRETS,
     kinds=ACCEPTED_KINDS,
     effects=EFFECTS,
-    reaches=reaches,
+    reaches=LineAds.reaches,
     addresses=lambda config: (config.base_url,),
     problems=problems,
     make=build,

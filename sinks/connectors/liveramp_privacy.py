@@ -18,10 +18,10 @@ from todoke.schemas.errors import Expired, Refused, Rejected, Retry
 from todoke.schemas.identity import Identifier, IdentifierKind
 from todoke.schemas.partners import Partner
 from todoke.schemas.receipts import Evidence, Verb
-from todoke.sinks.base import HttpRequest, HttpResponse, Item, Outcome, Plain
+from todoke.sinks.base import SOMEBODY_MUST_ACT_S, HttpRequest, HttpResponse, Item, Outcome, Plain
 from todoke.sinks.http import json_object, refuse
 from todoke.sinks.maker import Maker
-from todoke.sinks.oauth import SOMEBODY_MUST_ACT_S, Grant
+from todoke.sinks.oauth import Grant
 from todoke.sinks.secrets import ENVIRONMENT, Secret
 from todoke.sinks.settings import Url, read, unsaid, url_problems
 
@@ -191,10 +191,6 @@ def _uuid(value: str) -> bool:
         return False
 
 
-def reaches(config: Config) -> Evidence:  # noqa: ARG001  # the same for every configuration
-    return LiveRampPrivacy.reaches
-
-
 def build(partner: Partner, secrets: Mapping[str, Secret]) -> LiveRampPrivacy:
     return LiveRampPrivacy(read(Config, partner), secrets["secret_key"])
 
@@ -213,7 +209,7 @@ MAKER = Maker(
     secrets=SECRETS,
     kinds=ACCEPTED_KINDS,
     effects=EFFECTS,
-    reaches=reaches,
+    reaches=LiveRampPrivacy.reaches,
     addresses=lambda config: (config.base_url, config.token_url),
     problems=problems,
     make=build,

@@ -19,14 +19,13 @@ from todoke.schemas.errors import Refused, Rejected, Retry, Split
 from todoke.schemas.identity import Identifier, IdentifierKind
 from todoke.schemas.partners import Partner
 from todoke.schemas.receipts import Evidence, Verb
-from todoke.sinks.base import HttpRequest, HttpResponse, Item, Outcome, Plain
+from todoke.sinks.base import SOMEBODY_MUST_ACT_S, HttpRequest, HttpResponse, Item, Outcome, Plain
 from todoke.sinks.http import LONGEST_WAIT_S, json_object, refuse, retry_after
 from todoke.sinks.maker import Maker
 from todoke.sinks.secrets import ENVIRONMENT, Secret
 from todoke.sinks.settings import Url, read, url_problems
 
 MOST_ROWS = 10_000
-SOMEBODY_MUST_ACT_S = 900.0
 
 SCHEMA = ("EMAIL", "PHONE", "MADID")
 COLUMNS: dict[IdentifierKind, int] = {"email": 0, "phone": 1, "idfa": 2, "gaid": 2}
@@ -128,10 +127,6 @@ class MetaAudiences(Plain):
             fields["appsecret_time"] = stamp
             fields["appsecret_proof"] = hmac.digest(self._app_secret.reveal().encode(), text, "sha256").hex()
         return fields
-
-
-def reaches(config: Config) -> Evidence:  # noqa: ARG001  # the same for every configuration
-    return MetaAudiences.reaches
 
 
 def build(partner: Partner, secrets: Mapping[str, Secret]) -> MetaAudiences:
@@ -245,7 +240,7 @@ MAKER = Maker(
     secrets=SECRETS,
     kinds=ACCEPTED_KINDS,
     effects=EFFECTS,
-    reaches=reaches,
+    reaches=MetaAudiences.reaches,
     addresses=lambda config: (config.base_url,),
     problems=problems,
     make=build,

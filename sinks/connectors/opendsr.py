@@ -21,11 +21,10 @@ from todoke.schemas.errors import Refused, Rejected, Retry
 from todoke.schemas.identity import Identifier, IdentifierKind
 from todoke.schemas.partners import Partner
 from todoke.schemas.receipts import Evidence, Verb
-from todoke.sinks.base import HttpRequest, HttpResponse, Item, Outcome, Plain
+from todoke.sinks.base import SOMEBODY_MUST_ACT_S, HttpRequest, HttpResponse, Item, Outcome, Plain
 from todoke.sinks.certificates import Pinned
 from todoke.sinks.http import json_object, refuse, retry_after
 from todoke.sinks.maker import Maker
-from todoke.sinks.oauth import SOMEBODY_MUST_ACT_S
 from todoke.sinks.secrets import ENVIRONMENT, Secret
 from todoke.sinks.settings import Url, read, unsaid, url_problems
 
@@ -330,10 +329,6 @@ def _rfc3339(at: int) -> str:
     return f"{datetime(1970, 1, 1, tzinfo=UTC) + timedelta(milliseconds=at):%Y-%m-%dT%H:%M:%SZ}"
 
 
-def reaches(config: Config) -> Evidence:  # noqa: ARG001  # the same for every configuration
-    return OpenDsr.reaches
-
-
 def build(partner: Partner, secrets: Mapping[str, Secret]) -> OpenDsr:
     where = f"partner {partner.name}: secrets.certificate"
     pinned = Pinned(secrets["certificate"].reveal(), where) if "certificate" in secrets else None
@@ -383,7 +378,7 @@ MAKER = Maker(
     secrets=SECRETS,
     kinds=ACCEPTED_KINDS,
     effects=EFFECTS,
-    reaches=reaches,
+    reaches=OpenDsr.reaches,
     addresses=lambda config: (config.base_url,),
     problems=problems,
     make=build,

@@ -18,10 +18,9 @@ from todoke.schemas.errors import Rejected, Retry, Split
 from todoke.schemas.identity import IdentifierKind
 from todoke.schemas.partners import Partner
 from todoke.schemas.receipts import Evidence, Verb
-from todoke.sinks.base import HttpRequest, HttpResponse, Item, Outcome, Plain
+from todoke.sinks.base import SOMEBODY_MUST_ACT_S, HttpRequest, HttpResponse, Item, Outcome, Plain
 from todoke.sinks.http import LONGEST_WAIT_S, json_object, refuse, retry_after
 from todoke.sinks.maker import Maker
-from todoke.sinks.oauth import SOMEBODY_MUST_ACT_S
 from todoke.sinks.secrets import Secret
 from todoke.sinks.settings import Url, read, unsaid, url_problems
 from todoke.sinks.users import UserId, ids
@@ -181,10 +180,6 @@ class Listing:
             raise _raised(response, several=False)
 
 
-def reaches(config: Config) -> Evidence:  # noqa: ARG001  # the same for every configuration
-    return SegmentRegulations.reaches
-
-
 def build(partner: Partner, secrets: Mapping[str, Secret]) -> SegmentRegulations:
     return SegmentRegulations(read(Config, partner), secrets["token"], partner.limits.bytes)
 
@@ -253,7 +248,7 @@ MAKER = Maker(
     secrets=SECRETS,
     kinds=ACCEPTED_KINDS,
     effects=EFFECTS,
-    reaches=reaches,
+    reaches=SegmentRegulations.reaches,
     addresses=lambda config: (config.base_url,),
     problems=problems,
     make=build,

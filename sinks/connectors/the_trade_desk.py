@@ -17,10 +17,9 @@ from todoke.schemas.errors import Refused, Rejected, Retry, Split
 from todoke.schemas.identity import Identifier, IdentifierKind
 from todoke.schemas.partners import Partner
 from todoke.schemas.receipts import Evidence, Verb
-from todoke.sinks.base import HttpRequest, HttpResponse, Item, Outcome, Plain
+from todoke.sinks.base import SOMEBODY_MUST_ACT_S, HttpRequest, HttpResponse, Item, Outcome, Plain
 from todoke.sinks.http import json_object, refuse, retry_after
 from todoke.sinks.maker import Maker
-from todoke.sinks.oauth import SOMEBODY_MUST_ACT_S
 from todoke.sinks.secrets import ENVIRONMENT, Secret
 from todoke.sinks.settings import Url, read, unsaid, url_problems
 
@@ -145,10 +144,6 @@ class TradeDesk(Plain):
         return [form for form in forms if form]
 
 
-def reaches(config: Config) -> Evidence:  # noqa: ARG001  # the same for every configuration
-    return TradeDesk.reaches
-
-
 def build(partner: Partner, secrets: Mapping[str, Secret]) -> TradeDesk:
     return TradeDesk(read(Config, partner), secrets["ttd_auth"], partner.limits.bytes)
 
@@ -240,7 +235,7 @@ MAKER = Maker(
     secrets=SECRETS,
     kinds=ACCEPTED_KINDS,
     effects=EFFECTS,
-    reaches=reaches,
+    reaches=TradeDesk.reaches,
     addresses=lambda config: (config.base_url,),
     problems=problems,
     make=build,

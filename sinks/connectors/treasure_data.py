@@ -17,14 +17,13 @@ from todoke.schemas.errors import Rejected, Retry, Split
 from todoke.schemas.identity import KINDS, IdentifierKind
 from todoke.schemas.partners import Partner
 from todoke.schemas.receipts import Evidence, Verb
-from todoke.sinks.base import HttpRequest, HttpResponse, Item, Outcome, Plain
+from todoke.sinks.base import SOMEBODY_MUST_ACT_S, HttpRequest, HttpResponse, Item, Outcome, Plain
 from todoke.sinks.events import Form, named
 from todoke.sinks.http import json_object, refuse
 from todoke.sinks.maker import Maker
 from todoke.sinks.secrets import ENVIRONMENT, Secret
 from todoke.sinks.settings import Url, read, url_problems
 
-SOMEBODY_MUST_ACT_S = 900.0
 ACT = {401: "auth", 403: "denied", 404: "no-such-table"}
 """Statuses that lie in the entry or the account: every call fails until somebody acts, so nobody's stop is given up."""
 
@@ -122,10 +121,6 @@ def _unique(items: Sequence[Item]) -> str:
     return sha256("|".join(each.request_id for each in items).encode()).hexdigest()[:32]
 
 
-def reaches(config: Config) -> Evidence:  # noqa: ARG001  # the same for every configuration
-    return TreasureData.reaches
-
-
 def build(partner: Partner, secrets: Mapping[str, Secret]) -> TreasureData:
     return TreasureData(read(Config, partner), secrets["api_key"], partner.limits.bytes)
 
@@ -143,7 +138,7 @@ MAKER = Maker(
     secrets=SECRETS,
     kinds=ACCEPTED_KINDS,
     effects=EFFECTS,
-    reaches=reaches,
+    reaches=TreasureData.reaches,
     addresses=lambda config: (config.base_url,),
     problems=problems,
     make=build,

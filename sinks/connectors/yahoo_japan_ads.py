@@ -17,10 +17,10 @@ from todoke.schemas.errors import Expired, Refused, Rejected, Retry
 from todoke.schemas.identity import Identifier, IdentifierKind
 from todoke.schemas.partners import Partner
 from todoke.schemas.receipts import Evidence
-from todoke.sinks.base import Access, HttpRequest, HttpResponse, Outcome, UploadRequest
+from todoke.sinks.base import SOMEBODY_MUST_ACT_S, Access, HttpRequest, HttpResponse, Outcome, UploadRequest
 from todoke.sinks.http import json_object, refuse, retry_after
 from todoke.sinks.maker import Maker
-from todoke.sinks.oauth import SOMEBODY_MUST_ACT_S, RefreshToken
+from todoke.sinks.oauth import RefreshToken
 from todoke.sinks.secrets import ENVIRONMENT, Secret
 from todoke.sinks.settings import Url, read, unsaid, url_problems
 from todoke.sinks.swaps import (
@@ -167,10 +167,6 @@ class Jobs:
     def read(self, references: Sequence[str], response: HttpResponse) -> Sequence[Outcome | None]:
         states = [each.get("jobStatus") for each in _ours(references[0], response)]
         return [judged(references[0], states, "RECEIVED", FAILED)]
-
-
-def reaches(config: Config) -> Evidence:  # noqa: ARG001  # the same for every configuration
-    return YahooJapanAds.reaches
 
 
 def build(partner: Partner, secrets: Mapping[str, Secret]) -> YahooJapanAds:
@@ -336,7 +332,7 @@ MAKER = Maker(
     secrets=SECRETS,
     kinds=ACCEPTED_KINDS,
     effects=EFFECTS,
-    reaches=reaches,
+    reaches=YahooJapanAds.reaches,
     addresses=lambda config: (config.base_url, config.token_url),
     problems=problems,
     make=build,

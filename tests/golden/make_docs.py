@@ -13,7 +13,7 @@ from tests.contracts.rows import Expected, rows
 from todoke.processors import decide
 from todoke.schemas import errors
 from todoke.schemas.errors import Rejected, Retry, Split
-from todoke.sinks.oauth import SOMEBODY_MUST_ACT_S
+from todoke.sinks.base import SOMEBODY_MUST_ACT_S
 from todoke.streams import acls
 from todoke.streams.cli import main
 from todoke.streams.metrics import METRICS
