@@ -7,9 +7,9 @@ from typing import Any
 
 import msgspec
 
-from todoke.schemas.errors import Rejected, Retry
+from todoke.schemas.errors import Rejected, Retry, Split
 
-from .base import HttpResponse
+from .base import SOMEBODY_MUST_ACT_S, HttpResponse
 
 LONGEST_WAIT_S = 86_400.0
 """No answer may silence a withdrawal for longer than a day, whatever its clock says."""
@@ -44,6 +44,27 @@ def refuse(response: HttpResponse) -> Retry | Rejected | None:
     if status in PASSING or status >= 500 or status < 200:
         return Retry(f"http-{status}", retry_after(response.headers), perhaps=status not in NOT_APPLIED)
     return Rejected(f"http-{status}")
+
+
+def refused(response: HttpResponse, must_act: Mapping[int, str], *, several: bool) -> Exception | None:
+    """What to raise where the status says it all: `must_act` names those that hit everybody. None for another status.
+
+    A 413 is one row's among `several`; a 429 surely changed nothing.
+    """
+    status = response.status
+    if status in must_act:
+        return Retry(must_act[status], SOMEBODY_MUST_ACT_S, perhaps=False)
+    if status == 413:
+        return Split("too-large", perhaps=False) if several else Rejected("too-large")
+    if status == 429:
+        return Retry("throttled", retry_after(response.headers), perhaps=False)
+    return None
+
+
+def count(answer: Mapping[str, Any] | None, name: str) -> int | None:
+    """A whole number of an answer, None where it has none."""
+    value = answer.get(name) if answer else None
+    return value if isinstance(value, int) and not isinstance(value, bool) else None
 
 
 def json_object(response: HttpResponse) -> dict[str, Any] | None:

@@ -83,6 +83,23 @@ def unsaid(partner: Partner, kinds: Collection[IdentifierKind], where: str) -> l
     ]
 
 
+def account_problems(partner: Partner, setting: str, given: Collection[str], *, give: str, drop: str) -> list[str]:
+    """What is wrong with a setting that has an entry for each account: `give` is what it holds, `drop` what one is called."""
+    accounts = {account.name for account in partner.accounts}
+    return [
+        *(f"settings.{setting}: account {name} has none; give {give}" for name in sorted(accounts - set(given))),
+        *(
+            f"settings.{setting}: {name} is no account of this partner; add the account or drop the {drop}"
+            for name in sorted(set(given) - accounts)
+        ),
+    ]
+
+
+def sound(pattern: str | re.Pattern[str], text: str) -> bool:
+    """Whether a value has the form wanted. One that is still `env:NAME` is judged when it is known."""
+    return text.startswith(ENVIRONMENT) or bool(re.fullmatch(pattern, text))
+
+
 def authority(url: str) -> str:
     """`host:port` of an address, as the sender's list of allowed hosts has it; empty when there is none."""
     parts = split(url)

@@ -20,10 +20,10 @@ from todoke.schemas.identity import IdentifierKind
 from todoke.schemas.partners import Partner
 from todoke.schemas.receipts import Evidence, Verb
 from todoke.sinks.base import SOMEBODY_MUST_ACT_S, HttpRequest, HttpResponse, Item, Outcome, Plain
-from todoke.sinks.http import json_object, refuse, retry_after
+from todoke.sinks.http import json_object, refuse, refused
 from todoke.sinks.maker import Maker
-from todoke.sinks.secrets import ENVIRONMENT, Secret
-from todoke.sinks.settings import Url, read, unsaid, url_problems
+from todoke.sinks.secrets import Secret
+from todoke.sinks.settings import Url, read, sound, unsaid, url_problems
 from todoke.sinks.users import UserId, ids
 
 MOST_IDS = 100
@@ -60,6 +60,7 @@ class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     insecure_http: Annotated[bool, Meta(description="Allow http to another machine, for rehearsals only")] = False
 
 
+MUST_ACT = {401: "auth", 403: "forbidden", 404: "http-404"}
 SECRETS: dict[str, tuple[str, bool]] = {
     "api_key": ("The project's API key", True),
     "secret_key": ("The project's secret key", True),
@@ -219,7 +220,7 @@ def problems(config: Config, partner: Partner) -> list[str]:
     found += unsaid(partner, {config.user_id}, f"user_id = {config.user_id}")
     if len(partner.accounts) != 1:
         found.append(f"accounts: {len(partner.accounts)}; keys belong to one project, so make a partner of each")
-    if not _REQUESTER.fullmatch(config.requester) and not config.requester.startswith(ENVIRONMENT):
+    if not sound(_REQUESTER, config.requester):
         found.append("settings.requester: expected 1 to 64 letters, digits and . _ @ -; name a team, not a person")
     if partner.limits.items > MOST_IDS:
         found.append(f"limits.items: {partner.limits.items}; Amplitude takes {MOST_IDS} ids a call")
@@ -276,17 +277,9 @@ def _list(job: Mapping[str, Any], name: str) -> list[Any]:
 
 def _raised(response: HttpResponse, *, several: bool) -> Exception:
     """By status: the page names 400 and 401 alone, and says nothing of bodies."""
-    match response.status:
-        case 400 if several:
-            return Split("http-400", perhaps=False)
-        case 401 | 403 | 404:
-            name = {401: "auth", 403: "forbidden"}.get(response.status, "http-404")
-            return Retry(name, SOMEBODY_MUST_ACT_S, perhaps=False)
-        case 413:
-            return Split("too-large", perhaps=False) if several else Rejected("too-large")
-        case 429:
-            return Retry("throttled", retry_after(response.headers), perhaps=False)
-    return refuse(response) or Retry("unreadable-answer")
+    if response.status == 400 and several:
+        return Split("http-400", perhaps=False)
+    return refused(response, MUST_ACT, several=several) or refuse(response) or Retry("unreadable-answer")
 
 
 MAKER = Maker(

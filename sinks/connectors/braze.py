@@ -19,8 +19,8 @@ from todoke.schemas.receipts import Evidence, Verb
 from todoke.sinks.base import SOMEBODY_MUST_ACT_S, HttpRequest, HttpResponse, Item, Outcome, Plain
 from todoke.sinks.http import json_object, refuse
 from todoke.sinks.maker import Maker
-from todoke.sinks.secrets import ENVIRONMENT, Secret
-from todoke.sinks.settings import Url, read, unsaid, url_problems
+from todoke.sinks.secrets import Secret
+from todoke.sinks.settings import Url, read, sound, unsaid, url_problems
 
 Data = Literal["member_id", "email", "phone"]
 Priority = Literal["identified", "unidentified", "most_recently_updated"]
@@ -194,7 +194,7 @@ def problems(config: Config, partner: Partner) -> list[str]:
         found += [
             f"settings.subscription_groups.{account.name}.{scope}: not the id of a group; copy it from Braze"
             for scope, listed in sorted(given.items())
-            if not _GROUP.fullmatch(listed) and not listed.startswith(ENVIRONMENT)
+            if not sound(_GROUP, listed)
         ]
     known = {account.name for account in partner.accounts}
     for name in sorted(set(config.subscription_groups) - known):

@@ -19,11 +19,11 @@ from todoke.schemas.identity import Identifier, IdentifierKind
 from todoke.schemas.partners import Partner
 from todoke.schemas.receipts import Evidence, Verb
 from todoke.sinks.base import SOMEBODY_MUST_ACT_S, Access, HttpRequest, HttpResponse, Item, Outcome, Plain
-from todoke.sinks.http import LONGEST_WAIT_S, json_object, refuse, retry_after
+from todoke.sinks.http import LONGEST_WAIT_S, count, json_object, refuse, retry_after
 from todoke.sinks.maker import Maker
 from todoke.sinks.oauth import ClientCredentials
-from todoke.sinks.secrets import ENVIRONMENT, Secret
-from todoke.sinks.settings import Url, read, unsaid, url_problems
+from todoke.sinks.secrets import Secret
+from todoke.sinks.settings import Url, account_problems, read, sound, unsaid, url_problems
 
 MOST_IDENTIFIERS = 50_000
 
@@ -100,7 +100,7 @@ class CriteoSegments(Plain):
         data = (answer or {}).get("data")
         given = data.get("attributes") if isinstance(data, dict) else None
         attributes: dict[str, Any] = given if isinstance(given, dict) else {}
-        valid, invalid = (_count(attributes, name) for name in ("nbValidIdentifiers", "nbInvalidIdentifiers"))
+        valid, invalid = (count(attributes, name) for name in ("nbValidIdentifiers", "nbInvalidIdentifiers"))
         if valid is None or invalid is None or attributes.get("operation") != _operation(items):
             raise Retry("unreadable-answer")
         if invalid > 0:
@@ -169,16 +169,12 @@ def build(partner: Partner, secrets: Mapping[str, Secret]) -> CriteoSegments:
 def problems(config: Config, partner: Partner) -> list[str]:
     found = url_problems("base_url", config.base_url, insecure=config.insecure_http)
     found += url_problems("token_url", config.token_url, insecure=config.insecure_http)
-    accounts = {account.name for account in partner.accounts}
-    for name in sorted(accounts - set(config.segments)):
-        found.append(f"settings.segments: account {name} has none; give its segment's id")
-    for name in sorted(set(config.segments) - accounts):
-        found.append(f"settings.segments: {name} is no account of this partner; add the account or drop the segment")
+    found += account_problems(partner, "segments", config.segments, give="its segment's id", drop="segment")
     for name, segment in sorted(config.segments.items()):
-        if not re.fullmatch(r"\d{1,32}", segment) and not segment.startswith(ENVIRONMENT):
+        if not sound(r"\d{1,32}", segment):
             found.append(f"settings.segments.{name}: not the number of a segment; copy it from Criteo")
     found += unsaid(partner, KINDS[config.identifier_type], f"identifier_type = {config.identifier_type}")
-    if not _VERSION.fullmatch(config.api_version) and not config.api_version.startswith(ENVIRONMENT):
+    if not sound(_VERSION, config.api_version):
         found.append("settings.api_version: not a version; write one as in 2026-01")
     if partner.limits.items > MOST_IDENTIFIERS:
         found.append(f"limits.items: {partner.limits.items}; Criteo takes {MOST_IDENTIFIERS} identifiers a call")
@@ -249,11 +245,6 @@ def _reset(response: HttpResponse) -> float:
     except ValueError:
         return retry_after(response.headers) or 60.0
     return min(max(then - now, 1.0), LONGEST_WAIT_S)
-
-
-def _count(attributes: Mapping[str, Any], name: str) -> int | None:
-    value = attributes.get(name)
-    return value if isinstance(value, int) and not isinstance(value, bool) else None
 
 
 MAKER = Maker(

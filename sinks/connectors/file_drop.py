@@ -23,7 +23,7 @@ from todoke.sinks.base import File, FileRequest, FileResponse, Item, Outcome, Pl
 from todoke.sinks.events import Form, Named, event, iso, named
 from todoke.sinks.maker import Maker
 from todoke.sinks.secrets import ENVIRONMENT, Secret
-from todoke.sinks.settings import read, split, unsaid, url_problems
+from todoke.sinks.settings import read, sound, split, unsaid, url_problems
 
 Format = Literal["csv", "jsonl", "liveramp"]
 
@@ -241,7 +241,7 @@ def problems(config: Config, partner: Partner) -> list[str]:
     sftp = config.url.startswith("sftp:") or (config.url.startswith(ENVIRONMENT) and bool(config.user))
     found = _sftp_problems(config, partner) if sftp else _s3_problems(config, partner)
     for key, value in (("folder", config.folder), ("acknowledgements", config.acknowledgements)):
-        if not (_FOLDER.fullmatch(value) or value.startswith(ENVIRONMENT)) or ".." in value.split("/"):
+        if not sound(_FOLDER, value) or ".." in value.split("/"):
             found.append(f"settings.{key}: not a path of letters, digits, . _ = -; write one as in in/suppressions")
     if config.format == "liveramp":
         found += unsaid(partner, {"email"}, "format = liveramp")

@@ -20,8 +20,8 @@ from todoke.sinks import google
 from todoke.sinks.base import Access, HttpRequest, HttpResponse, Item, Outcome, Plain
 from todoke.sinks.http import json_object, retry_after
 from todoke.sinks.maker import Maker
-from todoke.sinks.secrets import ENVIRONMENT, Secret
-from todoke.sinks.settings import Url, read, unsaid, url_problems
+from todoke.sinks.secrets import Secret
+from todoke.sinks.settings import Url, account_problems, read, sound, unsaid, url_problems
 
 SCOPE = "https://www.googleapis.com/auth/analytics.edit"
 
@@ -133,15 +133,11 @@ def problems(config: Config, partner: Partner) -> list[str]:
     found = url_problems("base_url", config.base_url, insecure=config.insecure_http)
     found += url_problems("token_url", config.token_url, insecure=config.insecure_http)
     found += google.access_problems(config.client_id, partner)
-    accounts = {account.name for account in partner.accounts}
-    for name in sorted(accounts - set(config.properties)):
-        found.append(f"settings.properties: account {name} has none; give its property's number")
-    for name in sorted(set(config.properties) - accounts):
-        found.append(f"settings.properties: {name} is no account of this partner; add the account or drop the property")
+    found += account_problems(partner, "properties", config.properties, give="its property's number", drop="property")
     for name, number in sorted(config.properties.items()):
-        if not _NUMBER.fullmatch(number) and not number.startswith(ENVIRONMENT):
+        if not sound(_NUMBER, number):
             found.append(f"settings.properties.{name}: not a number; copy it from the property's settings, without G-")
-    if not re.fullmatch(r"v\d+[a-z]*\d*", config.api_version) and not config.api_version.startswith(ENVIRONMENT):
+    if not sound(r"v\d+[a-z]*\d*", config.api_version):
         found.append("settings.api_version: not a version; write one as in v1alpha")
     if partner.limits.items > 1:
         found.append(f"limits.items: {partner.limits.items}; Google Analytics takes one user a call")

@@ -22,8 +22,8 @@ from todoke.sinks import google
 from todoke.sinks.base import SOMEBODY_MUST_ACT_S, Access, HttpRequest, HttpResponse, Item, Outcome
 from todoke.sinks.http import json_object
 from todoke.sinks.maker import Maker
-from todoke.sinks.secrets import ENVIRONMENT, Secret
-from todoke.sinks.settings import Url, read, unsaid, url_problems
+from todoke.sinks.secrets import Secret
+from todoke.sinks.settings import Url, account_problems, read, sound, unsaid, url_problems
 
 MOST_MEMBERS = 10_000
 MOST_DESTINATIONS = 10
@@ -230,11 +230,7 @@ def problems(config: Config, partner: Partner) -> list[str]:
     found = url_problems("base_url", config.base_url, insecure=config.insecure_http)
     found += url_problems("token_url", config.token_url, insecure=config.insecure_http)
     found += google.access_problems(config.client_id, partner)
-    accounts = {account.name for account in partner.accounts}
-    for name in sorted(accounts - set(config.audiences)):
-        found.append(f"settings.audiences: account {name} has none; give its destinations")
-    for name in sorted(set(config.audiences) - accounts):
-        found.append(f"settings.audiences: {name} is no account of this partner; add the account or drop the audience")
+    found += account_problems(partner, "audiences", config.audiences, give="its destinations", drop="audience")
     for name, audience in sorted(config.audiences.items()):
         found += _audience_problems(f"settings.audiences.{name}", audience)
     found += unsaid(partner, KINDS[config.data], f"data = {config.data}")
@@ -253,10 +249,10 @@ def _audience_problems(where: str, audience: Sequence[Destination]) -> list[str]
         place = f"{where}[{index}]"
         optional = {"login_id": each.login_id} if each.login_id else {}
         for key, value in {"account_id": each.account_id, "audience": each.audience, **optional}.items():
-            if not _NUMBER.fullmatch(value) and not value.startswith(ENVIRONMENT):
+            if not sound(_NUMBER, value):
                 found.append(f"{place}.{key}: not a number; copy it without hyphens")
         for key, value in {"account_type": each.account_type, "login_type": each.login_type}.items():
-            if not google.NAME.fullmatch(value) and not value.startswith(ENVIRONMENT):
+            if not sound(google.NAME, value):
                 found.append(f"{place}.{key}: not a type of account; write one as in GOOGLE_ADS")
     return found
 

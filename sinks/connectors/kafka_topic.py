@@ -20,7 +20,7 @@ from todoke.sinks.base import SOMEBODY_MUST_ACT_S, Item, Message, Outcome, Plain
 from todoke.sinks.events import Form, event, named
 from todoke.sinks.maker import Maker
 from todoke.sinks.secrets import ENVIRONMENT, Secret
-from todoke.sinks.settings import authority, read, this_machine
+from todoke.sinks.settings import account_problems, authority, read, sound, this_machine
 from todoke.sinks.topics import refusal
 
 Security = Literal["SSL", "SASL_SSL", "PLAINTEXT", "SASL_PLAINTEXT"]
@@ -133,13 +133,9 @@ def build(partner: Partner, secrets: Mapping[str, Secret]) -> KafkaTopic:
 
 def problems(config: Config, partner: Partner) -> list[str]:
     found = _server_problems(config) + _login_problems(config, partner)
-    accounts = {account.name for account in partner.accounts}
-    for name in sorted(accounts - set(config.topics)):
-        found.append(f"settings.topics: account {name} has none; give its topic")
-    for name in sorted(set(config.topics) - accounts):
-        found.append(f"settings.topics: {name} is no account of this partner; add the account or drop the topic")
+    found += account_problems(partner, "topics", config.topics, give="its topic", drop="topic")
     for name, topic in sorted(config.topics.items()):
-        if not _TOPIC.fullmatch(topic) and not topic.startswith(ENVIRONMENT):
+        if not sound(_TOPIC, topic):
             found.append(f"settings.topics.{name}: not the name of a topic; letters, digits, . _ - alone")
     return found
 

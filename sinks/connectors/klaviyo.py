@@ -17,10 +17,10 @@ from todoke.schemas.identity import IdentifierKind
 from todoke.schemas.partners import Partner
 from todoke.schemas.receipts import Evidence, Verb
 from todoke.sinks.base import SOMEBODY_MUST_ACT_S, HttpRequest, HttpResponse, Item, Outcome, Plain
-from todoke.sinks.http import json_object, refuse, retry_after
+from todoke.sinks.http import count, json_object, refuse, refused
 from todoke.sinks.maker import Maker
-from todoke.sinks.secrets import ENVIRONMENT, Secret
-from todoke.sinks.settings import Url, read, unsaid, url_problems
+from todoke.sinks.secrets import Secret
+from todoke.sinks.settings import Url, read, sound, unsaid, url_problems
 from todoke.sinks.users import ids
 
 MOST_ADDRESSES = 100
@@ -50,6 +50,7 @@ class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     insecure_http: Annotated[bool, Meta(description="Allow http to another machine, for rehearsals only")] = False
 
 
+MUST_ACT = {401: "auth", 403: "forbidden", 404: "http-404", 410: "api-version"}
 SECRETS: dict[str, tuple[str, bool]] = {"api_key": ("A private API key with the scopes that the page lists", True)}
 ACCEPTED_KINDS: frozenset[IdentifierKind] = frozenset(FIELDS)
 EFFECTS: Mapping[Verb, str] = {
@@ -216,7 +217,7 @@ def problems(config: Config, partner: Partner) -> list[str]:
         found.append(f"done: {partner.done} can't be had of a deletion; say accepted, or make it an entry of its own")
     if len(partner.accounts) != 1:
         found.append(f"accounts: {len(partner.accounts)}; a key belongs to one account, so make a partner of each")
-    if not re.fullmatch(r"\d{4}-\d\d-\d\d(\.\w+)?", config.revision) and not config.revision.startswith(ENVIRONMENT):
+    if not sound(r"\d{4}-\d\d-\d\d(\.\w+)?", config.revision):
         found.append("settings.revision: not a revision; write one as in 2026-04-15")
     if partner.limits.items > MOST_ADDRESSES:
         found.append(f"limits.items: {partner.limits.items}; Klaviyo takes {MOST_ADDRESSES} addresses a call")
@@ -237,17 +238,12 @@ def _some(item: Item, kind: By) -> list[str]:
 
 
 def _completed(told: Mapping[str, Any], reference: str) -> Outcome:
-    total, completed, skipped = (_count(told, name) for name in ("total_count", "completed_count", "skipped_count"))
+    total, completed, skipped = (count(told, name) or 0 for name in ("total_count", "completed_count", "skipped_count"))
     if skipped:
         return Outcome(grade=Evidence.sent, reference=reference, reason="skipped")
     if not total or completed < total:
         return Outcome(grade=Evidence.sent, reference=reference, reason="not-completed")
     return Outcome(grade=Evidence.processed, reference=reference)
-
-
-def _count(told: Mapping[str, Any], name: str) -> int:
-    value = told.get(name)
-    return value if isinstance(value, int) and not isinstance(value, bool) else 0
 
 
 def _data(response: HttpResponse) -> dict[str, Any]:
@@ -257,14 +253,8 @@ def _data(response: HttpResponse) -> dict[str, Any]:
 
 def _raised(response: HttpResponse, *, several: bool) -> Exception:
     """By status, with the code of the first error. Titles and details may quote an address, so they are not read."""
-    match response.status:
-        case 401 | 403 | 404 | 410:
-            name = {401: "auth", 403: "forbidden", 404: "http-404", 410: "api-version"}[response.status]
-            return Retry(name, SOMEBODY_MUST_ACT_S, perhaps=False)
-        case 413:
-            return Split("too-large", perhaps=False) if several else Rejected("too-large")
-        case 429:
-            return Retry("throttled", retry_after(response.headers), perhaps=False)
+    if known := refused(response, MUST_ACT, several=several):
+        return known
     error = refuse(response)
     if isinstance(error, Rejected) and response.status >= 400:
         errors = (json_object(response) or {}).get("errors")

@@ -25,8 +25,8 @@ from todoke.schemas.receipts import Evidence
 from todoke.sinks.base import SOMEBODY_MUST_ACT_S, HttpRequest, HttpResponse, Outcome, UploadRequest
 from todoke.sinks.http import json_object, refuse, retry_after
 from todoke.sinks.maker import Maker
-from todoke.sinks.secrets import ENVIRONMENT, Secret
-from todoke.sinks.settings import Url, read, unsaid, url_problems
+from todoke.sinks.secrets import Secret
+from todoke.sinks.settings import Url, account_problems, read, sound, unsaid, url_problems
 from todoke.sinks.swaps import (
     EFFECTS,
     HOUR_MS,
@@ -187,17 +187,13 @@ def build(partner: Partner, secrets: Mapping[str, Secret]) -> LineAds:
 def problems(config: Config, partner: Partner) -> list[str]:
     found = url_problems("base_url", config.base_url, insecure=config.insecure_http) + swap_problems(config, partner)
     found += unsaid(partner, KINDS[config.id_type], f"id_type {config.id_type}")
-    if not _sound(_ACCOUNT, config.ad_account):
+    if not sound(_ACCOUNT, config.ad_account):
         found.append("settings.ad_account: not an ad account; copy its id from the Ad Manager")
     if not config.access_key or not config.access_key.isascii():
         found.append("settings.access_key: not an access key; copy it from the Group's settings")
-    accounts = {account.name for account in partner.accounts}
-    for name in sorted(accounts - set(config.audiences)):
-        found.append(f"settings.audiences: account {name} has none; give its audience's id")
-    for name in sorted(set(config.audiences) - accounts):
-        found.append(f"settings.audiences: {name} is no account of this partner; add the account or drop the audience")
+    found += account_problems(partner, "audiences", config.audiences, give="its audience's id", drop="audience")
     for name, audience in sorted(config.audiences.items()):
-        if not _sound(_AUDIENCE, audience):
+        if not sound(_AUDIENCE, audience):
             found.append(f"settings.audiences.{name}: not the number of an audience; copy it from the Ad Manager")
     shared = len(config.audiences) - len(set(config.audiences.values()))
     if shared:
@@ -274,10 +270,6 @@ def _path(config: Config) -> str:
     """The path that is called and signed, the base path included."""
     base = urlsplit(config.base_url).path.rstrip("/")
     return f"{base}/api/v3/adaccounts/{quote(config.ad_account, safe='')}/custom-audiences"
-
-
-def _sound(pattern: "re.Pattern[str]", text: str) -> bool:
-    return text.startswith(ENVIRONMENT) or bool(pattern.fullmatch(text))
 
 
 MAKER = Maker(

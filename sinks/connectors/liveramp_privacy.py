@@ -22,8 +22,8 @@ from todoke.sinks.base import SOMEBODY_MUST_ACT_S, HttpRequest, HttpResponse, It
 from todoke.sinks.http import json_object, refuse
 from todoke.sinks.maker import Maker
 from todoke.sinks.oauth import Grant
-from todoke.sinks.secrets import ENVIRONMENT, Secret
-from todoke.sinks.settings import Url, read, unsaid, url_problems
+from todoke.sinks.secrets import Secret
+from todoke.sinks.settings import Url, read, sound, unsaid, url_problems
 
 Data = Literal["email", "idfa", "gaid"]
 
@@ -199,7 +199,7 @@ def problems(config: Config, partner: Partner) -> list[str]:
     found = url_problems("base_url", config.base_url, insecure=config.insecure_http)
     found += url_problems("token_url", config.token_url, insecure=config.insecure_http)
     for key, value in (("organization", config.organization), ("account_id", config.account_id)):
-        if not _VISIBLE.fullmatch(value) and not value.startswith(ENVIRONMENT):
+        if not sound(_VISIBLE, value):
             found.append(f"settings.{key}: not an id; copy it from the file that LiveRamp gave you")
     return found + unsaid(partner, {config.data}, f"data = {config.data}")
 

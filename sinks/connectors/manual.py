@@ -16,8 +16,8 @@ from todoke.schemas.receipts import Evidence, Verb
 from todoke.sinks.base import File, Item, ListRequest, Outcome, Plain
 from todoke.sinks.events import iso
 from todoke.sinks.maker import Maker
-from todoke.sinks.secrets import ENVIRONMENT, Secret
-from todoke.sinks.settings import read
+from todoke.sinks.secrets import Secret
+from todoke.sinks.settings import read, sound
 
 COLUMNS = ("obligation_id", "verb", "effect", "account", "scope", "said", "deadline", "kind", "identifier", "reasons")
 
@@ -85,7 +85,7 @@ def problems(config: Config, partner: Partner) -> list[str]:  # noqa: ARG001  # 
     if not config.recipients:
         found.append("settings.recipients: none, so nobody could read the list; give keys that age-keygen prints")
     for index, each in enumerate(config.recipients):
-        if not _RECIPIENT.fullmatch(each) and not each.startswith(ENVIRONMENT):
+        if not sound(_RECIPIENT, each):
             found.append(f"settings.recipients[{index}]: not a public key of age; it begins with age1")
     return found
 

@@ -20,10 +20,10 @@ from todoke.schemas.identity import Identifier, IdentifierKind
 from todoke.schemas.partners import Partner
 from todoke.schemas.receipts import Evidence, Verb
 from todoke.sinks.base import SOMEBODY_MUST_ACT_S, HttpRequest, HttpResponse, Item, Outcome, Plain
-from todoke.sinks.http import LONGEST_WAIT_S, json_object, refuse, retry_after
+from todoke.sinks.http import LONGEST_WAIT_S, count, json_object, refuse, retry_after
 from todoke.sinks.maker import Maker
-from todoke.sinks.secrets import ENVIRONMENT, Secret
-from todoke.sinks.settings import Url, read, url_problems
+from todoke.sinks.secrets import Secret
+from todoke.sinks.settings import Url, account_problems, read, sound, url_problems
 
 MOST_ROWS = 10_000
 
@@ -102,7 +102,7 @@ class MetaAudiences(Plain):
             raise _raised(error, response)
         if refusal := refuse(response):
             raise refusal
-        received, invalid = (_count(answer, name) for name in ("num_received", "num_invalid_entries"))
+        received, invalid = (count(answer, name) for name in ("num_received", "num_invalid_entries"))
         if answer is None or received is None or invalid is None:
             raise Retry("unreadable-answer")
         if invalid > 0:
@@ -135,15 +135,11 @@ def build(partner: Partner, secrets: Mapping[str, Secret]) -> MetaAudiences:
 
 def problems(config: Config, partner: Partner) -> list[str]:
     found = url_problems("base_url", config.base_url, insecure=config.insecure_http)
-    accounts = {account.name for account in partner.accounts}
-    for name in sorted(accounts - set(config.audiences)):
-        found.append(f"settings.audiences: account {name} has none; give its audience's id")
-    for name in sorted(set(config.audiences) - accounts):
-        found.append(f"settings.audiences: {name} is no account of this partner; add the account or drop the audience")
+    found += account_problems(partner, "audiences", config.audiences, give="its audience's id", drop="audience")
     for name, audience in sorted(config.audiences.items()):
-        if not re.fullmatch(r"\d{1,32}", audience) and not audience.startswith(ENVIRONMENT):
+        if not sound(r"\d{1,32}", audience):
             found.append(f"settings.audiences.{name}: not the number of an audience; copy it from Audience Manager")
-    if not re.fullmatch(r"v\d+\.\d+", config.api_version) and not config.api_version.startswith(ENVIRONMENT):
+    if not sound(r"v\d+\.\d+", config.api_version):
         found.append("settings.api_version: not a version; write one as in v25.0")
     if partner.limits.items > MOST_ROWS:
         found.append(f"limits.items: {partner.limits.items}; Meta takes {MOST_ROWS} rows a call")
@@ -200,7 +196,7 @@ def _invalid(items: Sequence[Item]) -> Sequence[Outcome]:
 
 def _raised(error: Mapping[str, Any], response: HttpResponse) -> Exception:
     """What an error in the body means, by code and subcode. The message may quote a person, so it is not read."""
-    code, subcode = _count(error, "code"), _count(error, "error_subcode")
+    code, subcode = count(error, "code"), count(error, "error_subcode")
     if (code, subcode) == FLAGGED:
         return Rejected("audience-flagged")
     if code in THROTTLED:
@@ -221,14 +217,9 @@ def _regained(response: HttpResponse) -> float | None:
     except msgspec.DecodeError:
         usage = {}
     for entry in (entry for entries in usage.values() for entry in entries if isinstance(entry, dict)):
-        minutes = _count(entry, "estimated_time_to_regain_access")
+        minutes = count(entry, "estimated_time_to_regain_access")
         waits += [min(minutes * 60.0, LONGEST_WAIT_S)] if minutes else []
     return max(waits, default=None)
-
-
-def _count(answer: Mapping[str, Any] | None, name: str) -> int | None:
-    value = answer.get(name) if answer else None
-    return value if isinstance(value, int) and not isinstance(value, bool) else None
 
 
 def _json(value: Any) -> str:

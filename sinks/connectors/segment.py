@@ -19,7 +19,7 @@ from todoke.schemas.identity import IdentifierKind
 from todoke.schemas.partners import Partner
 from todoke.schemas.receipts import Evidence, Verb
 from todoke.sinks.base import SOMEBODY_MUST_ACT_S, HttpRequest, HttpResponse, Item, Outcome, Plain
-from todoke.sinks.http import LONGEST_WAIT_S, json_object, refuse, retry_after
+from todoke.sinks.http import LONGEST_WAIT_S, json_object, refuse, refused, retry_after
 from todoke.sinks.maker import Maker
 from todoke.sinks.secrets import Secret
 from todoke.sinks.settings import Url, read, unsaid, url_problems
@@ -52,6 +52,7 @@ class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     insecure_http: Annotated[bool, Meta(description="Allow http to another machine, for rehearsals only")] = False
 
 
+MUST_ACT = {401: "auth", 403: "forbidden", 404: "http-404"}
 SECRETS: dict[str, tuple[str, bool]] = {"token": ("A Public API token of the workspace", True)}
 ACCEPTED_KINDS: frozenset[IdentifierKind] = frozenset({"member_id", "email", "cookie_id"})
 EFFECTS: Mapping[Verb, str] = {
@@ -219,14 +220,9 @@ def _raised(response: HttpResponse, *, several: bool) -> Exception:
         case 400 | 422:
             name = f"http-{response.status}"
             return Split(name, perhaps=False) if several else Rejected(name)
-        case 401 | 403 | 404:
-            name = {401: "auth", 403: "forbidden"}.get(response.status, "http-404")
-            return Retry(name, SOMEBODY_MUST_ACT_S, perhaps=False)
-        case 413:
-            return Split("too-large", perhaps=False) if several else Rejected("too-large")
         case 429:
             return Retry("throttled", _reset(response.headers), perhaps=False)
-    return refuse(response) or Retry("unreadable-answer")
+    return refused(response, MUST_ACT, several=several) or refuse(response) or Retry("unreadable-answer")
 
 
 def _reset(headers: Mapping[str, str]) -> float | None:

@@ -17,11 +17,11 @@ from todoke.schemas.errors import Refused, Rejected, Retry, Split
 from todoke.schemas.identity import Identifier, IdentifierKind
 from todoke.schemas.partners import Partner
 from todoke.schemas.receipts import Evidence, Verb
-from todoke.sinks.base import SOMEBODY_MUST_ACT_S, HttpRequest, HttpResponse, Item, Outcome, Plain
-from todoke.sinks.http import json_object, refuse, retry_after
+from todoke.sinks.base import HttpRequest, HttpResponse, Item, Outcome, Plain
+from todoke.sinks.http import json_object, refuse, refused
 from todoke.sinks.maker import Maker
-from todoke.sinks.secrets import ENVIRONMENT, Secret
-from todoke.sinks.settings import Url, read, unsaid, url_problems
+from todoke.sinks.secrets import Secret
+from todoke.sinks.settings import Url, account_problems, read, sound, unsaid, url_problems
 
 Holder = Literal["advertiser", "thirdparty", "merchant"]
 KEYS: dict[Holder, str] = {"advertiser": "AdvertiserId", "thirdparty": "DataProviderId", "merchant": "MerchantId"}
@@ -53,6 +53,7 @@ class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     insecure_http: Annotated[bool, Meta(description="Allow http to another machine, for rehearsals only")] = False
 
 
+MUST_ACT = {401: "auth", 403: "forbidden"}
 SECRETS: dict[str, tuple[str, bool]] = {"ttd_auth": ("Token of the Data API", True)}
 ACCEPTED_KINDS: frozenset[IdentifierKind] = frozenset({"idfa", "gaid"})
 EFFECTS: Mapping[Verb, str] = {"withdraw": "opted-out", "suspend": "opted-out", "delete": "deleted"}
@@ -150,11 +151,7 @@ def build(partner: Partner, secrets: Mapping[str, Secret]) -> TradeDesk:
 
 def problems(config: Config, partner: Partner) -> list[str]:
     found = url_problems("base_url", config.base_url, insecure=config.insecure_http)
-    accounts = {account.name for account in partner.accounts}
-    for name in sorted(accounts - set(config.ids)):
-        found.append(f"settings.ids: account {name} has none; give the holder's id")
-    for name in sorted(set(config.ids) - accounts):
-        found.append(f"settings.ids: {name} is no account of this partner; add the account or drop the id")
+    found += account_problems(partner, "ids", config.ids, give="the holder's id", drop="id")
     for name, held in sorted(config.ids.items()):
         found += _id_problems(f"settings.ids.{name}", held, config.holder)
     return found + unsaid(partner, ACCEPTED_KINDS, "device ids alone")
@@ -165,7 +162,7 @@ def _id_problems(where: str, held: Held, holder: Holder) -> list[str]:
     form = _NUMBER if holder == "merchant" else _ID
     given = {"id": held.id, "brand_id": held.brand_id or "-", "data_provider_id": held.data_provider_id or "-"}
     for key, value in given.items():
-        if not (form if key == "id" else _ID).fullmatch(value) and not value.startswith(ENVIRONMENT):
+        if not sound(form if key == "id" else _ID, value):
             found.append(f"{where}.{key}: not an id; copy it from The Trade Desk")
     if held.brand_id and holder != "thirdparty":
         found.append(f"{where}.brand_id: only a data provider has brands; drop it, or take holder = thirdparty")
@@ -218,16 +215,9 @@ def _raised(response: HttpResponse, *, several: bool) -> Exception:
 
     A 400 may be one bad line, or an advertiser that is not set up: a batch is halved, and what stays is for a person.
     """
-    match response.status:
-        case 400 if several:
-            return Split("http-400", perhaps=False)
-        case 401 | 403:
-            return Retry("auth" if response.status == 401 else "forbidden", SOMEBODY_MUST_ACT_S, perhaps=False)
-        case 413:
-            return Split("too-large", perhaps=False) if several else Rejected("too-large")
-        case 429:
-            return Retry("throttled", retry_after(response.headers), perhaps=False)
-    return refuse(response) or Retry("unreadable-answer")
+    if response.status == 400 and several:
+        return Split("http-400", perhaps=False)
+    return refused(response, MUST_ACT, several=several) or refuse(response) or Retry("unreadable-answer")
 
 
 MAKER = Maker(

@@ -21,8 +21,8 @@ from todoke.sinks.base import SOMEBODY_MUST_ACT_S, HttpRequest, HttpResponse, It
 from todoke.sinks.events import Form, named
 from todoke.sinks.http import json_object, refuse
 from todoke.sinks.maker import Maker
-from todoke.sinks.secrets import ENVIRONMENT, Secret
-from todoke.sinks.settings import Url, read, url_problems
+from todoke.sinks.secrets import Secret
+from todoke.sinks.settings import Url, read, sound, url_problems
 
 ACT = {401: "auth", 403: "denied", 404: "no-such-table"}
 """Statuses that lie in the entry or the account: every call fails until somebody acts, so nobody's stop is given up."""
@@ -128,7 +128,7 @@ def build(partner: Partner, secrets: Mapping[str, Secret]) -> TreasureData:
 def problems(config: Config, partner: Partner) -> list[str]:  # noqa: ARG001  # the contract asks with the partner
     found = url_problems("base_url", config.base_url, insecure=config.insecure_http)
     for key, value in (("database", config.database), ("table", config.table)):
-        if not _NAME.fullmatch(value) and not value.startswith(ENVIRONMENT):
+        if not sound(_NAME, value):
             found.append(f"settings.{key}: not a name of Treasure Data; 3 to 128 of a-z, 0-9 and _")
     return found
 

@@ -21,8 +21,8 @@ from todoke.sinks.base import SOMEBODY_MUST_ACT_S, Access, HttpRequest, HttpResp
 from todoke.sinks.http import json_object, refuse, retry_after
 from todoke.sinks.maker import Maker
 from todoke.sinks.oauth import RefreshToken
-from todoke.sinks.secrets import ENVIRONMENT, Secret
-from todoke.sinks.settings import Url, read, unsaid, url_problems
+from todoke.sinks.secrets import Secret
+from todoke.sinks.settings import Url, read, sound, unsaid, url_problems
 from todoke.sinks.swaps import (
     EFFECTS,
     HOUR_MS,
@@ -191,9 +191,9 @@ def problems(config: Config, partner: Partner) -> list[str]:
     if config.reflect_hours < 1:
         found.append(f"settings.reflect_hours: {config.reflect_hours}; write 1 or more")
     for name in ("account_id", "base_account_id"):
-        if not _sound(_NUMBER, getattr(config, name)):
+        if not sound(_NUMBER, getattr(config, name)):
             found.append(f"settings.{name}: not the number of an account; copy it from the ad account")
-    if not re.fullmatch(r"v\d+", config.api_version) and not config.api_version.startswith(ENVIRONMENT):
+    if not sound(r"v\d+", config.api_version):
         found.append("settings.api_version: not a version; write one as in v19")
     if not config.first_line.isprintable():
         found.append("settings.first_line: more than one line; write what LY's help page shows")
@@ -209,7 +209,7 @@ def _list_problems(config: Config, partner: Partner) -> list[str]:
     found += [
         f"settings.lists.{name}: not the number of a list; copy it from the audience lists"
         for name, number in sorted(config.lists.items())
-        if not _sound(_NUMBER, number)
+        if not sound(_NUMBER, number)
     ]
     if len(config.lists) > len(set(config.lists.values())):
         found.append("settings.lists: one list for several accounts; each would wipe out the others'")
@@ -321,10 +321,6 @@ def _raised(response: HttpResponse) -> Retry:
 def _whole(number: str) -> int:
     """An id as the number that the interface takes; 0, which is none, for what is still `env:NAME`."""
     return int(number) if number.isdecimal() else 0
-
-
-def _sound(pattern: "re.Pattern[str]", text: str) -> bool:
-    return text.startswith(ENVIRONMENT) or bool(pattern.fullmatch(text))
 
 
 MAKER = Maker(
