@@ -10,7 +10,9 @@
     └── Stop           nothing may go on until somebody acts
         ├── Misconfigured   a file, a variable or an address is wrong
         ├── NotCurrent      the view cannot be trusted: unknown, until the keeper has healed it
-        └── Unopened        a sealed value cannot be opened with the keys at hand
+        ├── Unopened        a sealed value cannot be opened with the keys at hand
+        ├── Unproved        a log, a checkpoint or a proof does not say what it must
+        └── Fenced          somebody else writes to the same log: this writer must end
 """
 
 
@@ -118,3 +120,11 @@ REASONS: dict[str, str] = {
     "not-yet-supported": "This kind of event is accepted by the schema, but not acted on yet.",
 }
 """Every reason for which an input is refused, with the sentence shown to people."""
+
+
+class Unproved(Stop):
+    """A log, a checkpoint or a proof doesn't say what it must; the message names the first thing that is wrong."""
+
+
+class Fenced(Stop):
+    """Another writer has the log, or has written to it since: this one must sign nothing more."""
