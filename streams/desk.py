@@ -40,9 +40,8 @@ PAUSED_MS = 1000
 SOON_MS = 1000
 GATHER_S = 0.02
 HELD = frozenset({"intake", "rival"})
-OWN_REASONS = frozenset(
-    {"held", "overdue", "paused", "quota"}
-)  # no fault of the partner: not counted, and tried again at once
+# no fault of the partner: not counted, and tried again at once
+OWN_REASONS = frozenset({"held", "overdue", "paused", "quota"})
 
 Again = dict[Entry, int]
 
@@ -187,7 +186,8 @@ class Desk:
         tools = self.tools
         seen_at = tools.marks.oldest()  # before the records: whatever it speaks of is in them
         looks = []
-        for entry, known in zip(entries, known_of(tools.view, [each.subject_ref for each in entries]), strict=True):
+        found = known_of(tools.view, [each.subject_ref for each in entries], self.partner.name)
+        for entry, known in zip(entries, found, strict=True):
             seen = replace(known, obligations=self.said.over(known.obligations))
             work = reconcile(seen, self.place.recipient, tools.rules, at)
             if at + STARTS_WITHIN_MS > seen_at + tools.permission_bound_ms:

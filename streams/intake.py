@@ -297,7 +297,7 @@ class Intake:
         fallen = []
         refs = [each.record.subject_ref for each, _ in strangers]
         # obligations first: what another worker has made meanwhile comes of what the records, read after them, say
-        held = tools.view.obligations.all(refs)
+        held = tools.view.obligations.all(refs, lambda _, tag: not tag or (tag[0] not in known and tag[2] not in ENDED))
         # who was merged by another worker meanwhile has been looked at by it before these obligations were there
         heirs = survivors(tools.view, refs)
         records = tools.view.records.load([tools.view.records.cell(ref) for ref in refs])

@@ -21,11 +21,15 @@ from .kept import letter
 from .kin import MOST, survivors
 from .outbox import Letter
 from .tools import Tools
-from .view import Cell, Command, View, join_with
+from .view import Cell, Command, View, Wanted, join_with
 
 
-def known_of(view: View, refs: Sequence[str]) -> list[Known]:
-    """What the view knows of each subject, in order."""
+def known_of(view: View, refs: Sequence[str], partner: str = "") -> list[Known]:
+    """What the view knows of each subject, in order; only what concerns one `partner`, where it is named.
+
+    A person has obligations at every partner, most of them ended long ago: who asks for one should not pay for all.
+    """
+    owed, said = (_owed_by(partner), _said_to(partner)) if partner else (None, None)
     records = view.records.load([view.records.cell(ref) for ref in refs])
     names = [sorted(aliases(record)) if record else [] for record in records]
     commands: list[Command] = []
@@ -40,12 +44,12 @@ def known_of(view: View, refs: Sequence[str]) -> list[Known]:
     crowded: list[frozenset[str]] = []
     for ref, theirs in zip(refs, names, strict=True):
         sets = [{each.decode() for each in next(answers)} - {ref} for _ in theirs]
-        obligations.append(tuple(view.obligations.fields(next(answers)).values()))
-        told.append(view.told.fields(next(answers)))
+        obligations.append(tuple(view.obligations.fields(next(answers), owed).values()))
+        told.append(view.told.fields(next(answers), said))
         crowded.append(frozenset(name for name, found in zip(theirs, sets, strict=True) if len(found) > MOST))
         others.append(sorted({each for found in sets if len(found) <= MOST for each in found}))
     heirs = survivors(view, [each.subject_ref for each in records if each and each.merged_into])
-    shared = _others(view, sorted({ref for each in others for ref in each}))
+    shared = _others(view, sorted({ref for each in others for ref in each}), said)
     known = []
     for place, record in enumerate(records):
         kin = [shared[ref] for ref in others[place] if ref in shared]
@@ -70,15 +74,24 @@ class _Other(Struct, frozen=True):
     told: tuple[Told, ...]
 
 
-def _others(view: View, refs: Sequence[str]) -> dict[str, _Other]:
+def _owed_by(partner: str) -> Wanted:
+    return lambda _, tag: not tag or tag[0] == partner
+
+
+def _said_to(partner: str) -> Wanted:
+    return lambda key, _: key.startswith(f"{partner}|")
+
+
+def _others(view: View, refs: Sequence[str], said: Wanted | None) -> dict[str, _Other]:
     """What counts of each of those who share something."""
     if not refs:
         return {}
     found = {}
-    for ref, each in zip(refs, view.all(refs), strict=True):
+    for ref, each in zip(refs, view.all(refs, said, lambda _, tag: not tag), strict=True):
         if each.record is not None:
-            ended = frozenset(name for name, owed in each.obligations.items() if owed.state in ENDED)
-            found[ref] = _Other(each.record, ended, tuple(each.told.values()))
+            ended = {name for name, (_, _, state) in each.tags.items() if state in ENDED}
+            ended |= {name for name, owed in each.obligations.items() if owed.state in ENDED}
+            found[ref] = _Other(each.record, frozenset(ended), tuple(each.told.values()))
     return found
 
 

@@ -147,7 +147,8 @@ class Settling:
         cells = tools.view.records
         through: dict[Cell, int] = {}
         held = cells.load([cells.cell(ref) for ref in refs])
-        every = [[each for each in owed.values() if each.verb == "delete"] for owed in tools.view.obligations.all(refs)]
+        owed = tools.view.obligations.all(refs, lambda _, tag: not tag or tag[1] == "delete")
+        every = [[each for each in theirs.values() if each.verb == "delete"] for theirs in owed]
         for ref, record, deletes in zip(refs, held, every, strict=True):
             standing = [each for each in deletes if each.state not in ENDED and each.deadline_at > now]
             known = record is not None and all(contains(record, each.stamps) for each in deletes)

@@ -37,20 +37,33 @@ class Cell(Struct, frozen=True, order=True):
 
 
 Change = Callable[[Cell, Value | None], Value | None]
+Tag = tuple[str, ...]
+"""What can be known of a value without decoding it; empty where it was written before tags were."""
+Wanted = Callable[[str, Tag], bool]
+"""Whether a field, by its name and its value's tag, is to be decoded."""
 
 
 class Cells(Generic[Value]):
     """All cells that hold one type of value."""
 
-    def __init__(self, view: "View", kind: type[Value], letter: str, read: int = 0) -> None:
+    def __init__(
+        self,
+        view: "View",
+        kind: type[Value],
+        letter: str,
+        read: int = 0,
+        tag: Callable[[Value], Tag] | None = None,
+    ) -> None:
         """Cells of `kind` live under keys that begin with `letter`. Of so many values that were `read`, the bytes are kept.
 
-        A subject's hash is read again and again, and most of it never changes.
+        A subject's hash is read again and again, and most of it never changes. The `tag` stands before a value's bytes, so
+        that who wants some of a hash need not decode the rest.
         """
         self.view = view
         self.kind = kind
         self.letter = letter
         self._most = read
+        self._tag = tag
         self._read: dict[bytes, Value] = {}
 
     def cell(self, ref: str, field: str = "") -> Cell:
@@ -66,22 +79,27 @@ class Cells(Generic[Value]):
         answers, age = self.view.read_aged([_get(cell) for cell in cells])
         return [self._decode(raw) for raw in answers], age
 
-    def all(self, refs: Sequence[str]) -> list[dict[str, Value]]:
-        """Every field of each subject's hash."""
-        return [self.fields(flat) for flat in self.view.read([self.whole(ref) for ref in refs])]
+    def all(self, refs: Sequence[str], wanted: Wanted | None = None) -> list[dict[str, Value]]:
+        """Every field of each subject's hash, or those `wanted`."""
+        return [self.fields(flat, wanted) for flat in self.view.read([self.whole(ref) for ref in refs])]
 
     def whole(self, ref: str) -> Command:
         """The command that reads a subject's hash, for `fields` to decode."""
         return ("HGETALL", self.view.key(self.letter, ref))
 
-    def fields(self, flat: Sequence[bytes]) -> dict[str, Value]:
-        """What `whole` was answered with, as values by field."""
-        return {name.decode(): self._value(raw) for name, raw in zip(flat[::2], flat[1::2], strict=True)}
+    def fields(self, flat: Sequence[bytes], wanted: Wanted | None = None) -> dict[str, Value]:
+        """What `whole` was answered with, or what is `wanted` of it, as values by field."""
+        pairs = zip(map(bytes.decode, flat[::2]), flat[1::2], strict=True)
+        return {name: self._value(raw) for name, raw in pairs if wanted is None or wanted(name, _tag(raw))}
+
+    def tags(self, flat: Sequence[bytes]) -> dict[str, Tag]:
+        """What `whole` was answered with, as tags by field."""
+        return {name.decode(): tag for name, raw in zip(flat[::2], flat[1::2], strict=True) if (tag := _tag(raw))}
 
     def _value(self, raw: bytes) -> Value:
         value = self._read.get(raw)
         if value is None:
-            value = self.view.codec.decode(raw, self.kind)
+            value = self.view.codec.decode(_wire(raw), self.kind)
             if self._most:
                 if len(self._read) >= self._most:
                     self._read.clear()
@@ -106,7 +124,7 @@ class Cells(Generic[Value]):
                     swaps.append((cell, raw or b"", after))
                 elif before is not None and raw is not None:
                     written[cell] = before
-                    self.view.codec.remember(before, raw)
+                    self.view.codec.remember(before, _wire(raw))
             won = self.view.swap([(cell, raw, self._encode(after)) for cell, raw, after in swaps])
             written |= {cell: after for (cell, _, after), mine in zip(swaps, won, strict=True) if mine}
             waiting = [cell for (cell, _, _), mine in zip(swaps, won, strict=True) if not mine]
@@ -115,18 +133,19 @@ class Cells(Generic[Value]):
     def _encode(self, value: Value) -> bytes:
         made = self.view.codec.encode(value)
         self.view.codec.remember(value, made)
-        return made
+        return "|".join(self._tag(value)).encode() + made if self._tag else made
 
     def _decode(self, raw: bytes | None) -> Value | None:
         return None if raw is None else self._value(raw)
 
 
 class Found(Struct, frozen=True):
-    """All that the view holds of one subject."""
+    """What the view holds of one subject. Obligations that weren't wanted are known by their tags alone."""
 
     record: SubjectRecord | None
     obligations: dict[str, Obligation]
     told: dict[str, Told]
+    tags: dict[str, Tag]
 
 
 class View:
@@ -146,7 +165,7 @@ class View:
         self.watch = watch
         self.now = now
         self.records = Cells(self, SubjectRecord, "r")
-        self.obligations = Cells(self, Obligation, "o", AT_HAND)
+        self.obligations = Cells(self, Obligation, "o", AT_HAND, tag=lambda owed: (owed.partner, owed.verb, owed.state))
         self.told = Cells(self, Told, "t", AT_HAND)
         self._swap = client.register_script(SWAP)
         self._read = client.register_script(READ)
@@ -203,8 +222,8 @@ class View:
             return False
         return True
 
-    def all(self, refs: Sequence[str]) -> list[Found]:
-        """All that is known of each subject."""
+    def all(self, refs: Sequence[str], told: Wanted | None = None, owed: Wanted | None = None) -> list[Found]:
+        """All that is known of each subject, or what is wanted of it."""
         cells = self.records, self.obligations, self.told
         commands: list[Command] = []
         for ref in refs:
@@ -212,7 +231,10 @@ class View:
         answers = self.read(commands)
         return [
             Found(
-                None if raw is None else self.codec.decode(raw, SubjectRecord), cells[1].fields(o), cells[2].fields(t)
+                None if raw is None else self.codec.decode(raw, SubjectRecord),
+                cells[1].fields(o, owed),
+                cells[2].fields(t, told),
+                cells[1].tags(o),
             )
             for raw, o, t in zip(answers[::3], answers[1::3], answers[2::3], strict=True)
         ]
@@ -274,6 +296,16 @@ def join_with(incoming: Mapping[Cell, Value], join: Callable[[Value, Value], Val
         return incoming[cell] if held is None else join(held, incoming[cell])
 
     return change
+
+
+def _tag(raw: bytes) -> Tag:
+    """What stands before the first zero byte, with which every encoded value begins (the wire format's magic byte)."""
+    tag = raw[: raw.index(0)]
+    return tuple(tag.decode().split("|")) if tag else ()
+
+
+def _wire(raw: bytes) -> bytes:
+    return raw[raw.index(0) :]
 
 
 def _get(cell: Cell) -> Command:

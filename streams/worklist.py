@@ -71,7 +71,7 @@ def gather(tools: Tools, partner: Partner, connector: Connector) -> Worklist:
     tasks: list[Task] = []
     undecided = 0
     for refs in _some(list(dict.fromkeys(ref for ref, _ in tools.index.oldest(partner.name, EVERY)))):
-        for known in known_of(tools.view, refs):
+        for known in known_of(tools.view, refs, partner.name):
             work = reconcile(known, recipient, tools.rules, at)
             undecided += bool(work.wait and work.wait != "deletion")
             owed = [each for each, reason in work.blocked if reason == BY_HAND]
