@@ -1,0 +1,137 @@
+"""The one writer of a log: entries in, a signed checkpoint out (C2SP tlog-tiles, tlog-checkpoint).
+
+Each publication goes bundles, tiles, guard, checkpoint, every step durable before the next. What a crash leaves is either
+not spoken of by any checkpoint, and written again to the byte since entries come from the vault, or it is whole and
+signed at the guard, and only the checkpoint is put in its place.
+
+The guard is another place that holds the newest checkpoint. A log that was brought back from an older backup doesn't hold
+what the guard speaks of; this writer then refuses to sign, since it would sign a second history.
+"""
+
+from collections.abc import Sequence
+
+from todoke.processors.checkpoint import Checkpoint, Signer, opened, sign
+from todoke.processors.merkle import Edge, edge, leaf_hash, root_of
+from todoke.processors.tiles import CHECKPOINT, HASH_BYTES, WIDTH, bundle, hashes_of, pack, tile, unpack, widths
+from todoke.schemas.errors import Fenced, Unproved
+
+from .tiles import Storage
+
+
+class Log:
+    """A log that is open for writing. Raises `Fenced` where somebody else writes, or has written since."""
+
+    def __init__(self, storage: Storage, guard: Storage | None, signers: Sequence[Signer]) -> None:
+        """The first signer's name is the log's origin; all of them sign. Raises `Unproved` where the log isn't whole."""
+        self._storage = storage
+        self._guard = guard
+        self._signers = signers
+        self.origin = signers[0].name
+        self._keys = [each.verifier() for each in signers]
+        self._published = storage.read(CHECKPOINT)
+        self._guarded = guard.read(CHECKPOINT) if guard else None
+        self.checkpoint = Checkpoint(self.origin, 0, Edge().root())
+        self._edge = Edge()
+        self._tiles: list[list[bytes]] = []
+        self._bundle: list[bytes] = []
+        if self._published is not None:
+            self._load(opened(self._published, self._keys, self.origin))
+        if self._guarded is not None:
+            self._heed(opened(self._guarded, self._keys, self.origin))
+        if self._published is None and guard is not None:
+            self._publish_both()  # claims both places, and shows two first writers each other
+
+    @property
+    def size(self) -> int:
+        """How many entries the signed log has."""
+        return self.checkpoint.size
+
+    def publish(self, entries: Sequence[bytes]) -> Checkpoint:
+        """Append entries after those that are there. What it returns is signed, durable and known to the guard.
+
+        After it has raised, this writer is of no use any more: open the log anew.
+        """
+        if entries:
+            self._extend(entries)
+            self._publish_both()
+        return self.checkpoint
+
+    def close(self) -> None:
+        """Let others write."""
+        self._storage.close()
+        if self._guard:
+            self._guard.close()
+
+    def _load(self, found: Checkpoint) -> None:
+        """The right edge of the log that this checkpoint speaks of, from its tiles."""
+        read = self._storage.read
+        tree = edge(found.size, hashes_of(found.size, read))
+        if tree.root() != found.root:
+            raise Unproved(f"log: the tiles of {found.size} entries don't lead to the root of their checkpoint")
+        self._tiles = []
+        for level, index, width in widths(found.size):
+            self._tiles += [[] for _ in range(level - len(self._tiles) + 1)]
+            data = read(tile(level, index, width)) or read(tile(level, index)) or b""
+            self._tiles[level] = [data[at : at + HASH_BYTES] for at in range(0, width * HASH_BYTES, HASH_BYTES)]
+        number, width = divmod(found.size, WIDTH)
+        self._bundle = []
+        if width:
+            packed = read(bundle(number, width)) or read(bundle(number)) or b""
+            self._bundle = unpack(packed)[:width]
+            if [leaf_hash(each) for each in self._bundle] != self._tiles[0]:
+                raise Unproved(f"{bundle(number, width)}: its entries are not those of the tile")
+        self._edge, self.checkpoint = tree, found
+
+    def _heed(self, guarded: Checkpoint) -> None:
+        """Go on only from what the guard has seen."""
+        if guarded.size > self.size:
+            try:
+                self._load(guarded)
+            except Unproved:
+                raise Fenced(
+                    f"log: it has {self.size} entries, but {guarded.size} have been signed, as the guard knows: bring back"
+                    " the newest copy of the log, and never sign without it"
+                ) from None
+            # the last writer died between the guard and the checkpoint
+            assert self._guarded is not None
+            self._storage.swap(CHECKPOINT, self._published, self._guarded)
+            self._published = self._guarded
+        elif edge(guarded.size, hashes_of(self.size, self._storage.read)).root() != guarded.root:
+            raise Fenced(f"log: the guard knows another history of {guarded.size} entries: find out who signed it")
+
+    def _extend(self, entries: Sequence[bytes]) -> None:
+        begin = self._edge.size
+        for entry in entries:
+            leaf = leaf_hash(entry)
+            self._edge.append(leaf)
+            self._bundle.append(entry)
+            if len(self._bundle) == WIDTH:
+                self._storage.create(bundle(self._edge.size // WIDTH - 1), pack(self._bundle))
+                self._bundle = []
+            self._add(0, leaf)
+        if self._bundle:
+            self._storage.create(bundle(self._edge.size // WIDTH, len(self._bundle)), pack(self._bundle))
+        for level, index, width in widths(self._edge.size):
+            if self._edge.size >> (8 * level) != begin >> (8 * level):
+                self._storage.create(tile(level, index, width), b"".join(self._tiles[level]))
+
+    def _add(self, level: int, value: bytes) -> None:
+        """A hash into the unfinished tile of its level; a tile that is full is written, and its root goes up."""
+        if level == len(self._tiles):
+            self._tiles.append([])
+        hashes = self._tiles[level]
+        hashes.append(value)
+        if len(hashes) == WIDTH:
+            index = (self._edge.size >> (8 * (level + 1))) - 1
+            self._storage.create(tile(level, index), b"".join(hashes))
+            self._tiles[level] = []
+            self._add(level + 1, root_of(hashes))
+
+    def _publish_both(self) -> None:
+        made = Checkpoint(self.origin, self._edge.size, self._edge.root())
+        note = sign(made, self._signers).dump()
+        if self._guard:
+            self._guard.swap(CHECKPOINT, self._guarded, note)
+            self._guarded = note
+        self._storage.swap(CHECKPOINT, self._published, note)
+        self._published, self.checkpoint = note, made
