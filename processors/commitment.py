@@ -5,8 +5,9 @@ to someone who tries every possible record. Each face has a salt of its own, mad
 be opened and the others stay shut (decision 0020).
 """
 
+import base64
 import hmac
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from hashlib import sha256
 from typing import Any
 
@@ -14,6 +15,8 @@ import msgspec
 from msgspec import Struct
 
 from todoke.schemas.records import FACES, Face, Record
+
+from .merkle import leaf_hash, root_of
 
 SALT_BYTES = 32
 
@@ -71,3 +74,9 @@ def show(record: Record, salt: bytes, faces: frozenset[Face]) -> Shown:
         salts={name: salts[name] for name in FACES if name in faces},
         withheld={name: commit_face(salts[name], record.face(name)) for name in FACES if name not in faces},
     )
+
+
+def fold_entry(commitments: Sequence[bytes]) -> bytes:
+    """The log's entry for a batch of records: how many, and the root over their commitments, as canonical JSON."""
+    root = base64.b64encode(root_of([leaf_hash(each) for each in commitments])).decode()
+    return canonical({"n": len(commitments), "root": root, "t": "rows", "v": 1})

@@ -1,0 +1,1 @@
+"""The vault: records, sealed, until the law lets them go."""
