@@ -6,7 +6,9 @@ applied it, and in which life it was healed. Every read that decides takes the e
 it reads, and every compare-and-set is refused in a view that isn't healed.
 """
 
+from collections.abc import Mapping
 from functools import lru_cache
+from threading import Lock
 
 from msgspec import Struct
 
@@ -121,38 +123,46 @@ def _epoch(life: bytes, *flat: bytes) -> Epoch:
 
 
 class Watch:
-    """Judges the epochs that one process sees, and remembers how far the keeper had come.
-
-    Not locked: two threads at once may remember the older of two offsets, and notice a step back one read later.
-    """
+    """Judges the epochs that one process sees, and remembers how far the keeper had come."""
 
     def __init__(self, partitions: int, stale_after_ms: int) -> None:
         """`partitions` of compacted topics must be healed, and the oldest news at most `stale_after_ms` old."""
         self.partitions = partitions
         self.stale_after_ms = stale_after_ms
-        self._seen: dict[str, int] = {}
+        self._lock = Lock()
+        self._seen: Mapping[str, int] = {}
         self._sound: Epoch | None = None
 
-    def require(self, found: Epoch, at: int) -> int:
-        """The age (ms) of what the view knows. Raises `NotCurrent` when it is lost, rebuilding, rolled back or stale."""
-        if found is not self._sound:  # else it has been looked at, and no other since
-            self._look(found)
-            self._sound = found
+    def before(self) -> Mapping[str, int]:
+        """How far the keeper had come, for `require` to be given: taken before a read is sent."""
+        return self._seen
+
+    def require(self, found: Epoch, at: int, before: Mapping[str, int]) -> int:
+        """The age (ms) of what the view knows. Raises `NotCurrent` when it is lost, rebuilding, rolled back or stale.
+
+        A shard steps back when it stands before where it had been seen already when the read was sent: of two threads that
+        read at once, the one that was answered first may be judged last.
+        """
+        with self._lock:
+            if found is not self._sound:  # else it has been looked at, and no other since
+                self._look(found, before)
+                newest = all(shard.offset == self._seen[name] for name, shard in found.shards.items())
+                self._sound = found if newest else None
         age = at - found.fresh_at
         if age > self.stale_after_ms:
             raise NotCurrent(f"view: the keeper has been silent for {age // 1000} s: start `todoke worker`")
         return max(age, 0)
 
-    def _look(self, found: Epoch) -> None:
+    def _look(self, found: Epoch, before: Mapping[str, int]) -> None:
         if WIPING in found.shards:
             raise NotCurrent("view: it is being emptied: wait, or run `todoke view rebuild --wipe --execute` again")
         if found.healed < max(self.partitions, len(found.shards)):
             raise NotCurrent(f"view: {found.healed} of {self.partitions} partitions are healed: the keeper is at work")
         for name, shard in found.shards.items():
-            seen = self._seen.get(name, 0)
+            seen = before.get(name, 0)
             if shard.offset < seen:
                 raise NotCurrent(
                     f"view: {name} stepped back from {seen} to {shard.offset}: the keeper will read it again"
                 )
-            if shard.offset > seen:
-                self._seen[name] = shard.offset
+        # never changed in place: who is about to read holds the one of before
+        self._seen = {name: max(shard.offset, self._seen.get(name, 0)) for name, shard in found.shards.items()}

@@ -157,7 +157,7 @@ class Runner:
     def _do(self, batch: list[Message]) -> None:
         left = list(self.work(batch) or ())
         if left and not self._left:
-            log.warning("%s: messages have to wait for the schema registry; others go on", self.name)
+            log.warning("%s: messages have to wait for what they speak of; others go on", self.name)
         self._left = left
 
     def _tell_ends(self) -> None:
@@ -180,7 +180,7 @@ class Runner:
                 log.warning("%s waits: %s: %s", self.name, type(error).__name__, _safe(error))
             self.waiting = _safe(error) or type(error).__name__
             return False
-        self.waiting = f"{len(self._left)} messages have to wait for the schema registry" if self._left else ""
+        self.waiting = f"{len(self._left)} messages have to wait" if self._left else ""
         return True
 
     def _hold(self, consumer: Consumer, messages: list[Message]) -> list[Message]:

@@ -8,7 +8,7 @@ from confluent_kafka import Message
 
 from todoke.processors.enrol import shred
 from todoke.processors.plan import demands, identify
-from todoke.schemas.errors import Refused, Retry
+from todoke.schemas.errors import Refused
 from todoke.schemas.obligations import ENDED, Obligation, settle
 from todoke.schemas.receipts import Receipt
 from todoke.schemas.record import ERASED, SubjectRecord, base, contains
@@ -45,13 +45,16 @@ class Settling:
         self.lane_partitions = lane_partitions
         self.swept_at = 0
 
-    def __call__(self, messages: Sequence[Message]) -> None:
-        """One batch of receipts, whole. Raises `NotCurrent` or `Retry`, then it is repeated."""
+    def __call__(self, messages: Sequence[Message]) -> list[Message]:
+        """One batch of receipts, whole, but for the messages returned: what they are about is still on its way.
+
+        Raises `NotCurrent` or `Retry`, then it is repeated.
+        """
         tools = self.tools
-        receipts = [receipt for message in messages if (receipt := self._decode(message))]
+        receipts = [(receipt, message) for message in messages if (receipt := self._decode(message))]
         by_cell: dict[Cell, list[Receipt]] = defaultdict(list)
-        for each in receipts:
-            by_cell[tools.view.obligations.cell(each.subject_ref, each.obligation_id)].append(each)
+        for each, _ in receipts:
+            by_cell[self._place(each)].append(each)
         before: dict[Cell, Obligation | None] = {}
 
         def change(cell: Cell, held: Obligation | None) -> Obligation | None:
@@ -62,9 +65,8 @@ class Settling:
             return after
 
         written = tools.view.obligations.update(by_cell, change)
-        lost = by_cell.keys() - written.keys()
-        if any(not self._forgotten(by_cell[cell]) for cell in lost):
-            raise Retry("view: a receipt names an obligation that the view does not hold yet")
+        # a worker made it, was seen by a desk, and died before it was durable: nobody else's receipts wait for it
+        early = {cell for cell in by_cell.keys() - written.keys() if not self._forgotten(by_cell[cell])}
         tools.index.track(written.values())
         reopened = [(by_cell[cell], each) for cell, each in written.items() if _opened_again(by_cell[cell], each)]
         by_people = [each for receipts, each in reopened if any(one.by for one in receipts)]
@@ -80,6 +82,10 @@ class Settling:
             self._measure(before[cell], after)
         tools.metrics.batch("settling", len(messages))
         self.idle()
+        return [message for each, message in receipts if self._place(each) in early] if early else []
+
+    def _place(self, receipt: Receipt) -> Cell:
+        return self.tools.view.obligations.cell(receipt.subject_ref, receipt.obligation_id)
 
     def idle(self) -> None:
         """Show what is pending, and forget what ended long ago."""

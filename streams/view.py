@@ -191,17 +191,14 @@ class View:
         found: list[Any] = []
         age = 0
         for some in _pieces(commands) if commands else [commands]:
-            answers, came_with = self._answers(some)
-            if self.watch:
-                age = max(age, self.watch.require(came_with, self.now()))
+            answers, _, known = self._judged(some)
+            age = max(age, known)
             found += answers
         return found, age
 
     def owners(self) -> tuple[str, ...]:
         """Who heals the view: unlike before when it was lost in between, however whole it is again. Raises `NotCurrent`."""
-        found = self.epoch()
-        if self.watch:
-            self.watch.require(found, self.now())
+        _, found, _ = self._judged([])
         return (found.life, *(f"{name} {shard.owner}" for name, shard in sorted(found.shards.items())))
 
     def require_current(self, at: int, stale_after_ms: int) -> int:
@@ -209,7 +206,7 @@ class View:
 
         What is read afterwards may be of another epoch: whoever decides from a read relies on `read` alone.
         """
-        age = self.watch.require(self.epoch(), at) if self.watch else 0
+        _, _, age = self._judged([], at)
         if age > stale_after_ms:
             raise NotCurrent(f"view: the keeper has been silent for {age // 1000} s: start `todoke worker`")
         return age
@@ -258,6 +255,14 @@ class View:
                 raise NotCurrent("view: it was lost between a read and a write: the keeper is at work")
             won += [bool(each) for each in answer]
         return won
+
+    def _judged(self, commands: Sequence[Command], at: int | None = None) -> tuple[list[Any], Epoch, int]:
+        """The answers, the epoch that came with them, and its age (ms). Raises `NotCurrent`."""
+        before = self.watch.before() if self.watch else {}
+        answers, came_with = self._answers(commands)
+        if self.watch is None:
+            return answers, came_with, 0
+        return answers, came_with, self.watch.require(came_with, self.now() if at is None else at, before)
 
     def _answers(self, commands: Sequence[Command]) -> tuple[list[Any], Epoch]:
         words = [part for each in commands for part in (len(each), *each)]

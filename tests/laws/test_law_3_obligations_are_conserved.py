@@ -18,7 +18,7 @@ from todoke.processors.keys import subject_ref
 from todoke.schemas.errors import Unopened
 from todoke.schemas.identity import Identifier
 from todoke.schemas.obligations import ENDED, Obligation
-from todoke.schemas.receipts import Receipt
+from todoke.schemas.receipts import Evidence, Receipt
 from todoke.schemas.record import SubjectRecord
 from todoke.streams import lanes, patrol, people
 from todoke.streams.embedded import process
@@ -303,3 +303,38 @@ async def test_a_desk_that_looks_again_before_a_worker_has_settled_says_nothing_
 
     assert twice == []
     assert found.exact
+
+
+async def test_a_receipt_for_an_obligation_that_is_still_on_its_way_holds_up_no_other(town: Town) -> None:
+    await town.publish("consent-changes", withdraw("taro", identifiers=(email("taro"),)))
+    await town.settled()
+    made = town.made
+    known = next(each for each in town.obligations() if each.partner == "meta")
+    early = replace(known, obligation_id=str(uuid.uuid4()), grades={})
+    receipt = Receipt(
+        receipt_id=str(uuid.uuid4()),
+        obligation_id=early.obligation_id,
+        subject_ref=early.subject_ref,
+        partner=early.partner,
+        account=early.account,
+        scope=early.scope,
+        verb=early.verb,
+        kind="settled",
+        grade=Evidence.confirmed,
+        at=made.tools.now(),
+    )
+    made.outbox.send([Letter(made.topic("receipts"), early.subject_ref, made.tools.codec.encode(receipt))])
+    (settling,) = (each for runners in town.workers for each in runners if each.name == "settling")
+    assert await town.until(lambda: bool(settling.waiting))
+    await town.publish("consent-changes", withdraw("taro", "profiling", at=5000))
+    await town.settled()
+    assert settling.waiting
+
+    made.outbox.send([Letter(made.topic("obligations"), early.obligation_id, made.tools.codec.encode(early))])
+
+    def heard() -> bool:
+        grades = {each.obligation_id: each.grades for each in town.obligations()}
+        return bool(grades.get(early.obligation_id))
+
+    assert await town.until(heard)
+    assert await town.until(lambda: not settling.waiting)

@@ -10,7 +10,7 @@ from tests.valkey import Server
 from todoke.schemas.codec import Codec
 from todoke.schemas.errors import Misconfigured, NotCurrent
 from todoke.schemas.record import SubjectRecord
-from todoke.streams.epoch import Shard, Watch, parse
+from todoke.streams.epoch import Epoch, Shard, Watch, parse
 from todoke.streams.settings import Redis, Settings, Worker
 from todoke.streams.topics import COMPACT
 from todoke.streams.view import View, connect
@@ -161,6 +161,17 @@ def test_a_shard_that_steps_back_stops_every_read_until_it_has_caught_up(view: V
 
     assert back == READS
     assert refused(view) == []
+
+
+def test_an_older_answer_to_a_read_that_was_sent_before_is_no_step_back() -> None:
+    watch = Watch(1, 60_000)
+    older, newer = (Epoch("run", {"told/0": Shard("keeper", "run", offset, NOW)}) for offset in (100, 101))
+    sent = watch.before()
+    watch.require(newer, NOW, watch.before())
+
+    watch.require(older, NOW, sent)
+    with pytest.raises(NotCurrent, match="stepped back from 101 to 100"):
+        watch.require(older, NOW, watch.before())
 
 
 def test_a_keeper_that_has_been_silent_too_long_stops_every_read(view: View) -> None:
