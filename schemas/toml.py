@@ -1,4 +1,4 @@
-"""Policy and partners as TOML, where a table of an array has the singular: `[[partner]]`, `[[partner.account]]`.
+"""Policy, partners and record rules as TOML, where a table of an array has the singular: `[[partner]]`, `[[partner.account]]`.
 
 A text is read in three steps: its shape is held against the structs, and what doesn't fit is mended, so that the rest
 is still checked; `examine` finds what can't be meant; each problem gets the line at which its key stands. All of them
@@ -16,13 +16,14 @@ from typing import Any, Literal, NamedTuple, TypeVar, get_args, get_origin
 import msgspec
 from msgspec import Struct
 
-from . import partners
+from . import partners, recordkeeping
 from . import policy as policies
 from .errors import Misconfigured
 from .partners import Check, Registry
 from .policy import Path, Policy, Problem, closest, quoted
+from .recordkeeping import RecordRules
 
-Parsed = TypeVar("Parsed", bound=Policy | Registry)
+Parsed = TypeVar("Parsed", bound=Policy | Registry | RecordRules)
 Lines = dict[Path, int]
 
 
@@ -50,8 +51,18 @@ def default_registry(connectors: Mapping[str, Check] | None = None) -> Registry:
     return registry(shipped("partners.toml"), "partners.toml", default_policy(), connectors)
 
 
+def records(text: str, name: str) -> RecordRules:
+    """The record rules in `text`, which came from the file `name`. Raises `Misconfigured` with a line for every problem."""
+    return _parse(text, name, RecordRules, recordkeeping.examine)
+
+
+def default_records() -> RecordRules:
+    """The record rules that are shipped."""
+    return records(shipped("records.toml"), "records.toml")
+
+
 def shipped(name: str) -> str:
-    """The text of a file that is shipped: policy.toml or partners.toml."""
+    """The text of a file that is shipped: policy.toml, partners.toml or records.toml."""
     return files(__package__ or "").joinpath("default", name).read_text("utf-8")
 
 
