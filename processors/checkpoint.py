@@ -16,6 +16,7 @@ from todoke.schemas.errors import Misconfigured, Unproved
 
 ED25519 = 0x01
 ID_BYTES = 4
+PRIVATE = "PRIVATE+KEY+"
 DASH = "\u2014"
 
 
@@ -91,6 +92,25 @@ class Signer(Struct, frozen=True):
         """Sign a note's text."""
         signature = Ed25519PrivateKey.from_private_bytes(self.seed).sign(text.encode())
         return Signature(self.name, self.verifier().key_id, signature)
+
+
+def dump_signer(signer: Signer) -> str:
+    """A private key as text: `PRIVATE+KEY+name+id+base64`, as Go's sumdb has it."""
+    key_id = signer.verifier().key_id.hex()
+    return f"{PRIVATE}{signer.name}+{key_id}+{_base64(bytes([ED25519]) + signer.seed)}"
+
+
+def signer(text: str) -> Signer:
+    """The private key in such a text. Raises `Misconfigured`; no message holds the key."""
+    name, _, rest = text.strip().removeprefix(PRIVATE).partition("+")
+    key_id, _, key = rest.partition("+")
+    raw = _bytes(key)
+    if not text.startswith(PRIVATE) or raw is None or len(raw) != 33 or raw[0] != ED25519:
+        raise Misconfigured("log key: expected PRIVATE+KEY+name+id+base64 of Ed25519: make one with `todoke log key`")
+    found = Signer(name, raw[1:])
+    if found.verifier().key_id.hex() != key_id:
+        raise Misconfigured(f"log key: the id in it is not that of its name and key: copy the key of {name} anew")
+    return found
 
 
 def verifier(text: str) -> Verifier:

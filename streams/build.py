@@ -82,7 +82,7 @@ def texts(settings: Settings) -> dict[RuleKind, tuple[str, str]]:
     """The text of the policy and of the partners, each with the name of where it stands."""
     paths: dict[RuleKind, str] = {"policy": settings.policy, "partners": settings.partners}
     return {
-        kind: (_read(path), path) if path else (toml.shipped(f"{kind}.toml"), f"{kind}.toml")
+        kind: (read(path), path) if path else (toml.shipped(f"{kind}.toml"), f"{kind}.toml")
         for kind, path in paths.items()
     }
 
@@ -266,7 +266,8 @@ def _consumer(made: Parts, group: str) -> dict[str, object]:
     )
 
 
-def _read(path: str) -> str:
+def read(path: str) -> str:
+    """The text of a file that a setting names. Raises `Misconfigured`."""
     try:
         return Path(path).read_text()
     except OSError as error:

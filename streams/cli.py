@@ -43,6 +43,7 @@ from .demo.run import run as run_demo
 from .embedded.command import DIRECTORY, heeding, up
 from .embedded.stack import StackError
 from .keycommands import keys
+from .ledgercommands import ledger as ledger_group
 from .partnercommands import partners_group
 from .rebuild import view_group
 from .recovery import lanes_group, replaying
@@ -114,6 +115,7 @@ main.add_command(replaying)
 main.add_command(lanes_group)
 main.add_command(view_group)
 main.add_command(revisions.registry_group)
+main.add_command(ledger_group)
 
 
 @main.command()

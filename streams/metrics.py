@@ -54,6 +54,10 @@ Name = Literal[
     "todoke_provisions_after_restriction_total",
     "todoke_letters_total",
     "todoke_conservation_missing",
+    "todoke_ledger_records_total",
+    "todoke_ledger_incomplete_total",
+    "todoke_ledger_entries",
+    "todoke_ledger_published_timestamp_seconds",
 ]
 
 LATENCY = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 900, 3600, 14400, 86400)
@@ -121,6 +125,14 @@ METRICS: dict[Name, tuple[type[MetricWrapperBase], tuple[str, ...], str]] = {
         ("partner", "outcome"),
         "Reports of partners by HTTP: `taken`, `nothing-new`, `unknown-reference`, `refused`, `too-large`, `later`.",
     ),
+    "todoke_ledger_records_total": (Counter, ("kind",), "Records kept in the vault."),
+    "todoke_ledger_incomplete_total": (
+        Counter,
+        ("rule",),
+        "Records that lack an item which their rule asks for; the record names it under `missing`.",
+    ),
+    "todoke_ledger_entries": (Gauge, (), "Entries of this shard's log, as its checkpoint says."),
+    "todoke_ledger_published_timestamp_seconds": (Gauge, (), "When the log last held all that the vault has kept."),
     "todoke_breaker_state": (
         Gauge,
         ("partner",),

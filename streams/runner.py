@@ -54,13 +54,14 @@ class Hooks(Struct, frozen=True):
 
     `idle`: there was nothing to read. `moved`: the partitions held after a rebalance. `assign` chooses where new
     partitions start, in place of the group's offsets. `ends`: the partitions that have been worked off to their end, and
-    that offset.
+    that offset. `fixed`: the partitions to read, from these offsets on and for good, where there is no group to share them.
     """
 
     idle: Callable[[], None] | None = None
     moved: Rebalance | None = None
     assign: Assign | None = None
     ends: Ends | None = None
+    fixed: Sequence[TopicPartition] = ()
 
 
 class Runner:
@@ -119,7 +120,12 @@ class Runner:
     def _run(self) -> None:
         consumer = Consumer(self.config)
         try:
-            consumer.subscribe(self.topics, on_assign=self._on_assign, on_revoke=self._on_revoke, on_lost=self._on_lost)
+            if self.hooks.fixed:
+                consumer.assign(list(self.hooks.fixed))
+                self.assigned = {(each.topic, each.partition) for each in self.hooks.fixed}
+            else:
+                heard = {"on_assign": self._on_assign, "on_revoke": self._on_revoke, "on_lost": self._on_lost}
+                consumer.subscribe(self.topics, **heard)
             while not self._stopping.is_set():
                 self._once(consumer)
         except BaseException as error:  # noqa: BLE001  # the one boundary: whoever supervises decides what to do

@@ -80,6 +80,26 @@ class Callbacks(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     largest: int = 65_536
 
 
+class Ledger(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Where the ledger keeps records and their log. Each shard has a vault, a log and a guard of its own, in a folder below.
+
+    `origin` is the log's name for good; `key` holds its private keys, a line for each shard. `rules` is a file of record
+    rules, those shipped where it is empty. Times are in ms: how long entries may wait for a checkpoint, and how long rows
+    stay in `provision-log` after they are durable here, which is how old a backup of the vault may be.
+    """
+
+    vault: str = "ledger/vault"
+    log: str = "ledger/log"
+    guard: str = "ledger/guard"
+    origin: str = "todoke.example/provisions"
+    key: str = "file:log.key"
+    rules: str = ""
+    shards: int = 1
+    batch: int = 2000
+    publish_ms: int = 1000
+    keep_rows_ms: int = 7 * 86_400_000
+
+
 class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """All settings. `namespace` goes before every topic, group and key, so that installations can share servers."""
 
@@ -92,6 +112,7 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     registry: Registry = Registry()
     worker: Worker = Worker()
     callbacks: Callbacks = Callbacks()
+    ledger: Ledger = Ledger()
     host: str = "0.0.0.0"  # noqa: S104  # probes and scrapes come from outside the pod
     port: int = 9464
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from rocksdict import (
+    AccessType,
     BlockBasedOptions,
     Cache,
     ColumnFamily,
@@ -33,16 +34,23 @@ BLOOM_BITS = 10
 class Rocks:
     """A store in a folder of a local disk."""
 
-    def __init__(self, place: Path) -> None:
-        """Open it, or make it. Raises `Fenced` where another process has it open, `Misconfigured` where it can't be."""
-        place.mkdir(parents=True, exist_ok=True)
+    def __init__(self, place: Path, *, reading: bool = False) -> None:
+        """Open it, or make it. Raises `Fenced` where another process has it open, `Misconfigured` where it can't be.
+
+        For `reading` it opens beside the process that writes, and shows what was durable at that moment.
+        """
         options = _options(Cache(CACHE_BYTES))
+        access = AccessType.read_only() if reading else AccessType.read_write()
+        if reading and not place.is_dir():
+            raise Misconfigured(f"{place}: no vault is there: start `todoke ledger run`, or correct ledger.vault")
+        place.mkdir(parents=True, exist_ok=True)
         try:
-            self._db = Rdict(str(place), options, dict.fromkeys(TABLES, options))
+            self._db = Rdict(str(place), options, dict.fromkeys(TABLES, options), access)
         except Exception as error:  # noqa: BLE001 - the binding raises nothing narrower
             if "lock" in str(error).lower():
                 raise Fenced(f"{place}: another process has this vault open: stop it first") from None
-            raise Misconfigured(f"{place}: it does not open as a vault: {error}") from None
+            what = " ".join(str(error).split())
+            raise Misconfigured(f"{place}: it does not open as a vault: {what}") from None
         self._tables: dict[Table, Rdict] = {table: self._db.get_column_family(table) for table in TABLES}
         self._handles: dict[Table, ColumnFamily] = {table: self._db.get_column_family_handle(table) for table in TABLES}
         self._durably = WriteOptions()

@@ -25,7 +25,7 @@ from .sealing import KEY_BYTES, NONCE_BYTES, RANDOM_BYTES, rewrap, seal, unseal
 
 NEXT, SUBJECTS = b"next", b"subjects"
 OFFSET = b"offset|"
-HOLD = "hold"
+HELD = b"held|"
 OPEN = "open"
 ID_BYTES = 16
 TAG_BYTES = 16
@@ -70,6 +70,9 @@ class Vault:
         self._store = store
         self._keyring = keyring
         self._random = random
+        self._held: dict[bytes, str] = {}
+        for raw, value in store.scan("facts", HELD, HELD + END):
+            self._held[raw[len(HELD) :]] = value.decode()
         self._months: dict[str, _Month] = {}
         self._by_number: dict[int, _Month] = {}
         for raw, value in store.scan("keys", b"", END):
@@ -122,9 +125,9 @@ class Vault:
         random = self._random(RANDOM_BYTES * len(records))
         for place, record in enumerate(records):
             fresh = random[place * RANDOM_BYTES : (place + 1) * RANDOM_BYTES]
-            month = self._month(f"{record.retention}/{record.expires[:7] or OPEN}", puts)
             name = UUID(record.record_id).bytes
             tag = self._tag(record.subject_ref)
+            month = self._month(self._held.get(tag) or key_of(record), puts)
             commitments.append(commit(record, fresh[NONCE_BYTES + KEY_BYTES :]))
             where = month.number.to_bytes(4, "big")
             puts += [
@@ -234,6 +237,22 @@ class Vault:
             self._store.write(puts, deletes)
         return moved
 
+    def hold(self, subject_ref: str, name: str) -> None:
+        """Keep everything of a subject, what is to come included, beyond any date: under a key of this name, never due."""
+        tag = self._tag(subject_ref)
+        self._store.write([("facts", HELD + tag, f"hold/{name}".encode())])
+        self._held[tag] = f"hold/{name}"
+        self.move([each.record_id for each in self.listed(subject_ref)], self._held[tag])
+
+    def release(self, subject_ref: str, today: date) -> None:
+        """End a hold: each record goes back under the key of its class and month, this month's where that is over."""
+        tag = self._tag(subject_ref)
+        self._store.write([], [("facts", HELD + tag)])
+        self._held.pop(tag, None)
+        for kept in list(self.of(subject_ref)):
+            if kept.key.startswith("hold/"):
+                self.move([kept.record.record_id], key_of(kept.record, today))
+
     def due(self, today: date) -> list[str]:
         """The keys whose last record has expired by `today`: those of months that are over."""
         month = today.strftime("%Y-%m")
@@ -326,6 +345,14 @@ class Vault:
 
     def _tag(self, subject_ref: str) -> bytes:
         return hmac.digest(self._tags, subject_ref.encode(), "sha256")[:TAG_BYTES]
+
+
+def key_of(record: Record, today: date | None = None) -> str:
+    """The name of the key that seals a record: its class, and the month in which it expires, or this one if that is over."""
+    month = record.expires[:7] or OPEN
+    if today and month < today.strftime("%Y-%m"):
+        month = today.strftime("%Y-%m")
+    return f"{record.retention}/{month}"
 
 
 def _leaf(number: int) -> bytes:

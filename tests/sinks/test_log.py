@@ -52,12 +52,12 @@ class Dying:
         self.inner.close()
 
 
-def whole(place: Path) -> list[bytes]:
+def read_back(place: Path, key: Signer) -> list[bytes]:
     """The entries of a log, read back from its bundles and held against its signed root."""
     folder = Folder(place)
     data = folder.read(CHECKPOINT)
     assert data is not None
-    found = opened(data, [SIGNER.verifier()], SIGNER.name)
+    found = opened(data, [key.verifier()], key.name)
     entries: list[bytes] = []
     for number in range(-(-found.size // WIDTH)):
         width = min(WIDTH, found.size - number * WIDTH)
@@ -66,6 +66,11 @@ def whole(place: Path) -> list[bytes]:
         entries += unpack(part)[:width]
     assert root_of([leaf_hash(each) for each in entries]) == found.root
     return entries
+
+
+def whole(place: Path) -> list[bytes]:
+    """The entries of the log of these tests."""
+    return read_back(place, SIGNER)
 
 
 def publish(log: Log, steps: Sequence[int] = STEPS) -> None:

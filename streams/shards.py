@@ -1,0 +1,124 @@
+"""Shards of the ledger, from settings: which partitions are whose, where each keeps what it has, by which key it signs."""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+from confluent_kafka import KafkaException, TopicPartition
+from confluent_kafka.admin import AdminClient, OffsetSpec
+
+from todoke.processors.checkpoint import Signer, signer
+from todoke.processors.keys import Keyring
+from todoke.processors.provision import Recorder
+from todoke.schemas import toml
+from todoke.schemas.errors import Misconfigured
+from todoke.sinks.ledger import Ledger, partitions_of
+from todoke.sinks.log import Log
+from todoke.sinks.tiles import Folder
+from todoke.sinks.vault.vault import Vault
+
+from . import build
+from .cluster import QUIET
+from .metrics import Metrics
+from .recording import Recording, RecordingTools
+from .runner import Hooks, Runner, consumer_config
+from .settings import Settings
+
+ROWS = "provision-log"
+ASK_S = 10.0
+
+
+def origin(settings: Settings, shard: int) -> str:
+    """The name of a shard's log."""
+    return f"{settings.ledger.origin}/{shard}"
+
+
+def signers(settings: Settings, shard: int) -> list[Signer]:
+    """The keys that sign for a shard: lines of `ledger.key` with its name. Raises `Misconfigured`."""
+    name = origin(settings, shard)
+    lines = [each for each in _text(settings.ledger.key).splitlines() if each.strip()]
+    found = [each for each in map(signer, lines) if each.name == name]
+    if not found:
+        raise Misconfigured(f"ledger.key: it has no key called {name}: make one with `todoke ledger key`")
+    return found
+
+
+def vault(settings: Settings, keyring: Keyring, shard: int, *, reading: bool = False) -> Vault:
+    """A shard's vault; for `reading`, beside the process that writes it. Raises `Misconfigured`, `Fenced`."""
+    if not 0 <= shard < settings.ledger.shards:
+        raise Misconfigured(f"--shard {shard}: ledger.shards is {settings.ledger.shards}: they count from 0")
+    try:
+        from todoke.sinks.vault.rocks import Rocks
+    except ImportError:
+        raise Misconfigured("ledger.vault: the embedded store is missing: install todoke[ledger]") from None
+    return Vault(Rocks(Path(settings.ledger.vault) / str(shard), reading=reading), keyring, os.urandom)
+
+
+def ledger(settings: Settings, keyring: Keyring, shard: int) -> Ledger:
+    """A shard, open for writing and brought to one state."""
+    storage = Folder(Path(settings.ledger.log) / str(shard))
+    guard = Folder(Path(settings.ledger.guard) / str(shard)) if settings.ledger.guard else None
+    keys = signers(settings, shard)
+    return Ledger(vault(settings, keyring, shard), storage, lambda: Log(storage, guard, keys))
+
+
+def recorder(settings: Settings) -> Recorder:
+    """What makes records of rows, by the rules that the settings name."""
+    path = settings.ledger.rules
+    if not path:
+        return Recorder(toml.default_records())
+    return Recorder(toml.records(build.read(path), path))
+
+
+def runner(settings: Settings, opened: Ledger, shard: int, keyring: Keyring, metrics: Metrics) -> Runner:
+    """The consumer of a shard's partitions, from where its vault has got to."""
+    client = dict(settings.kafka.client)
+    topic = settings.namespace + ROWS
+    admin = AdminClient({"bootstrap.servers": settings.kafka.bootstrap, **client}, logger=QUIET)
+    partitions = len(admin.list_topics(topic, timeout=ASK_S).topics[topic].partitions)
+    reached = opened.vault.offsets()
+    fixed = [
+        TopicPartition(topic, each, reached.get((topic, each), 0))
+        for each in partitions_of(shard, settings.ledger.shards, partitions)
+    ]
+    keep = settings.ledger.keep_rows_ms
+    tools = RecordingTools(
+        codec=build.codec(settings, ()),
+        keyring=keyring,
+        metrics=metrics,
+        now=build.clock,
+        cut=lambda offsets: cut(admin, offsets, build.clock() - keep),
+        publish_s=settings.ledger.publish_ms / 1000,
+    )
+    recording = Recording(opened, recorder(settings), tools)
+    group = f"{settings.namespace}todoke.ledger.{shard}"
+    config = consumer_config(settings.kafka.bootstrap, group, settings.worker.session_timeout_ms, client)
+    hooks = Hooks(idle=recording.idle, fixed=fixed)
+    return Runner(f"ledger {shard}", config, [topic], recording, settings.ledger.batch, hooks)
+
+
+def cut(admin: AdminClient, offsets: Mapping[tuple[str, int], int], before: int) -> None:
+    """Let go of rows that are durable here and older than `before` (ms): a vault's backup may be as old as that."""
+    places = {TopicPartition(*place): OffsetSpec.for_timestamp(before) for place in offsets}
+    if not places:
+        return
+    wanted = []
+    for place, future in admin.list_offsets(places).items():
+        try:
+            first = future.result(ASK_S).offset
+        except KafkaException:
+            continue  # next time
+        durable = offsets[place.topic, place.partition]
+        wanted.append(TopicPartition(place.topic, place.partition, durable if first < 0 else min(first, durable)))
+    if wanted:
+        admin.delete_records(wanted)
+
+
+def _text(reference: str) -> str:
+    """What `file:PATH` or `env:NAME` holds. Raises `Misconfigured`; no message holds it."""
+    kind, _, name = reference.partition(":")
+    if kind == "file":
+        return build.read(name)
+    if kind == "env" and os.environ.get(name):
+        return os.environ[name]
+    raise Misconfigured("ledger.key: expected file:PATH, or env:NAME of a variable that is set")
