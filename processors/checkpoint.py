@@ -104,7 +104,7 @@ def signer(text: str) -> Signer:
     """The private key in such a text. Raises `Misconfigured`; no message holds the key."""
     name, _, rest = text.strip().removeprefix(PRIVATE).partition("+")
     key_id, _, key = rest.partition("+")
-    raw = _bytes(key)
+    raw = decoded(key)
     if not text.startswith(PRIVATE) or raw is None or len(raw) != 33 or raw[0] != ED25519:
         raise Misconfigured("log key: expected PRIVATE+KEY+name+id+base64 of Ed25519: make one with `todoke log key`")
     found = Signer(name, raw[1:])
@@ -117,7 +117,7 @@ def verifier(text: str) -> Verifier:
     """The public key in a text `name+id+base64`. Raises `Misconfigured`."""
     name, _, rest = text.strip().partition("+")
     key_id, _, key = rest.partition("+")
-    raw = _bytes(key)
+    raw = decoded(key)
     if raw is None or not name or len(raw) < 2:
         raise Misconfigured("log key: expected a verifier key such as example.jp/log+3f2a9c1d+AU8X…")
     found = Verifier(name, raw[0], raw[1:])
@@ -141,7 +141,7 @@ def parse_note(data: bytes) -> Note:
 def _signature(line: str) -> Signature:
     dash, _, rest = line.partition(" ")
     name, _, value = rest.partition(" ")
-    raw = _bytes(value)
+    raw = decoded(value)
     if dash != DASH or not name or "+" in name or raw is None or len(raw) <= ID_BYTES:
         raise Unproved("note: a signature's line is not in its form")
     return Signature(name, raw[:ID_BYTES], raw[ID_BYTES:])
@@ -161,7 +161,7 @@ def signed_by(note: Note, key: Verifier) -> bool:
 def parse_checkpoint(text: str) -> Checkpoint:
     """The checkpoint in a note's text (tlog-checkpoint). Lines after the third are extensions, and ignored. Raises `Unproved`."""
     lines = text.split("\n")
-    root = _bytes(lines[2]) if len(lines) > 3 else None
+    root = decoded(lines[2]) if len(lines) > 3 else None
     if root is None or len(root) != 32 or not lines[0] or not lines[1].isascii() or not lines[1].isdecimal():
         raise Unproved("checkpoint: expected an origin, a size and a root, each in a line")
     if lines[1] != str(int(lines[1])):
@@ -190,8 +190,10 @@ def _base64(data: bytes) -> str:
     return base64.b64encode(data).decode()
 
 
-def _bytes(text: str) -> bytes | None:
+def decoded(text: str) -> bytes | None:
+    """The bytes of a Base64 text, None where it isn't one, or not in its one form: no bit of a proof goes unread."""
     try:
-        return base64.b64decode(text, validate=True)
+        found = base64.b64decode(text, validate=True)
     except (binascii.Error, ValueError):
         return None
+    return found if _base64(found) == text else None

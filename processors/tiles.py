@@ -24,6 +24,11 @@ def bundle(index: int, width: int = WIDTH) -> str:
     return f"tile/entries/{_place(index, width)}"
 
 
+def journal(number: int) -> str:
+    """The path of a line of the journal of erasures: ours, beside what the specification has."""
+    return f"journal/{number:06d}.json"
+
+
 def _place(index: int, width: int) -> str:
     """The index in groups of three digits, all but the last with an x before them; `.p/W` for what is partial."""
     groups = [f"{index % 1000:03d}"]

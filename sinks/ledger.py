@@ -14,7 +14,7 @@ from msgspec import Struct
 
 from todoke.processors.checkpoint import Checkpoint
 from todoke.processors.commitment import canonical
-from todoke.processors.tiles import WIDTH, bundle, unpack
+from todoke.processors.tiles import WIDTH, bundle, journal, unpack
 from todoke.schemas.errors import Fenced, Unproved
 
 from .log import Log
@@ -62,7 +62,7 @@ class Ledger:
         self.publish()  # the leaf is spoken of by the journal before it is kept: nothing may come in between
         made = Erasure(day=today.isoformat(), keys=tuple(keys), leaf=self.vault.next_leaf)
         data = msgspec.json.encode(made)
-        self._storage.create(_name(self._journal), data)
+        self._storage.create(journal(self._journal), data)
         self._journal += 1
         self._carry_out(made, data)
         self.publish()
@@ -83,7 +83,7 @@ class Ledger:
         if missing > 0:
             self.vault.adopt(self._entries(self.vault.next_leaf))
         count = 0
-        while data := self._storage.read(_name(count)):
+        while data := self._storage.read(journal(count)):
             self._carry_out(msgspec.json.decode(data, type=Erasure), data)
             count += 1
         if self.log.size and self.vault.entries(self.log.size - 1, 1) != self._entries(self.log.size - 1):
@@ -108,10 +108,6 @@ def entry_of(journal: bytes, keys: int) -> bytes:
     """The log's entry for an erasure: how many keys were destroyed, and the digest of the journal's line."""
     digest = base64.b64encode(sha256(journal).digest()).decode()
     return canonical({"journal": digest, "n": keys, "t": "erasure", "v": 1})
-
-
-def _name(number: int) -> str:
-    return f"journal/{number:06d}.json"
 
 
 def shard_of(partition: int, shards: int) -> int:

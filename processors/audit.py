@@ -1,0 +1,284 @@
+"""The verifier: judges a log from its public key and its files alone, and names the first thing that is wrong.
+
+Knows nothing of Kafka, vaults or settings. Reads each file once and keeps one tile a level, so a log of any size fits.
+"""
+
+import base64
+from collections.abc import Callable, Sequence
+from hashlib import sha256
+from typing import Any
+
+import msgspec
+from msgspec import Struct
+
+from todoke.schemas.errors import Unproved
+from todoke.schemas.records import FACES, Face
+
+from .checkpoint import Checkpoint, Verifier, decoded, opened
+from .commitment import Shown, combine, commit_face
+from .merkle import Hashes, check_inclusion, edge, leaf_hash, node_hash, root_from
+from .tiles import CHECKPOINT, HASH_BYTES, HEIGHT, WIDTH, bundle, hashes_of, journal, tile, unpack, widths
+
+Read = Callable[[str], bytes | None]
+
+
+class Audit(Struct, frozen=True):
+    """What was found: the checkpoint, how many entries were read for it, how many records and erasures these speak of."""
+
+    checkpoint: Checkpoint
+    entries: int
+    records: int
+    erasures: int
+
+
+class _Rows(Struct, frozen=True, forbid_unknown_fields=True, tag_field="t", tag="rows"):
+    n: int
+    root: str
+    v: int
+
+
+class _Erasure(Struct, frozen=True, forbid_unknown_fields=True, tag_field="t", tag="erasure"):
+    n: int
+    journal: str
+    v: int
+
+
+_entry = msgspec.json.Decoder(_Rows | _Erasure).decode
+
+
+def verify(read: Read, keys: Sequence[Verifier], origin: str, since: Checkpoint | None = None) -> Audit:
+    """Verify a log whole, or from a checkpoint on that was verified before. Raises `Unproved`.
+
+    Every entry is hashed, every tile of every level is made anew and compared, and the root must be the signed one. Verified
+    whole, each line of the journal of erasures must be the one that its entry speaks of.
+    """
+    data = read(CHECKPOINT)
+    if data is None:
+        raise Unproved("checkpoint: there is none")
+    found = opened(data, keys, origin)
+    begin = since.size if since else 0
+    if since and begin > found.size:
+        raise Unproved(f"checkpoint: it has {found.size} entries, fewer than the {begin} that were verified before")
+    levels = _begin(read, found.size, since) if since else []
+    records = erasures = 0
+    for number in range(begin // WIDTH, -(-found.size // WIDTH)):
+        entries = _bundle(read, found.size, number)[max(begin - number * WIDTH, 0) :]
+        rows, gone = _count(entries, max(begin, number * WIDTH))
+        for digest in gone:
+            if since is None:
+                _heed(read, erasures, digest)
+            erasures += 1
+        records += rows
+        _climb(read, found.size, levels, (0, number), [leaf_hash(each) for each in entries])
+    for level, index, _ in widths(found.size):
+        _compare(read, found.size, level, index, levels[level])
+    if edge(found.size, _within(levels)).root() != found.root:
+        raise Unproved("checkpoint: its root is not the one that the entries lead to")
+    return Audit(found, found.size - begin, records, erasures)
+
+
+def _begin(read: Read, size: int, since: Checkpoint) -> list[list[bytes]]:
+    """The tiles that were not full at an earlier checkpoint, which the log must still contain."""
+    if edge(since.size, hashes_of(size, read)).root() != since.root:
+        raise Unproved(f"log: its first {since.size} entries are not those that were verified before")
+    levels: list[list[bytes]] = []
+    for level, index, width in widths(since.size):
+        levels += [[] for _ in range(level - len(levels) + 1)]
+        whole = _tile(read, size, level, index)
+        levels[level] = [whole[at : at + HASH_BYTES] for at in range(0, width * HASH_BYTES, HASH_BYTES)]
+    return levels
+
+
+def _climb(read: Read, size: int, levels: list[list[bytes]], at: tuple[int, int], hashes: list[bytes]) -> None:
+    """Add the hashes to the tile at this level and index; one that is full is compared, and its root goes up."""
+    level, index = at
+    if level == len(levels):
+        levels.append([])
+    levels[level] += hashes
+    if len(levels[level]) == WIDTH:
+        _compare(read, size, level, index, levels[level])
+        full, levels[level] = levels[level], []
+        _climb(read, size, levels, (level + 1, index // WIDTH), [_root(full)])
+
+
+def _within(levels: list[list[bytes]]) -> Hashes:
+    """Reads the subtrees at the right edge: all of them are in tiles that are not full."""
+
+    def hashes(level: int, index: int) -> bytes:
+        floor, within = divmod(level, HEIGHT)
+        place = (index << within) % WIDTH
+        return _root(levels[floor][place : place + (1 << within)])
+
+    return hashes
+
+
+def _root(hashes: list[bytes]) -> bytes:
+    while len(hashes) > 1:
+        hashes = [node_hash(left, right) for left, right in zip(hashes[::2], hashes[1::2], strict=True)]
+    return hashes[0]
+
+
+def _compare(read: Read, size: int, level: int, index: int, hashes: list[bytes]) -> None:
+    data = _tile(read, size, level, index)
+    made = b"".join(hashes)
+    if data[: len(made)] != made:
+        wrong = next(at for at, each in enumerate(hashes) if data[at * HASH_BYTES : (at + 1) * HASH_BYTES] != each)
+        number = index * WIDTH + wrong
+        below = f"entry {number} of {bundle(index, len(hashes))}" if level == 0 else f"{tile(level - 1, number)}"
+        raise Unproved(
+            f"{tile(level, index, len(hashes))}: its hash {wrong} is not that of {below}: one of them was changed"
+        )
+
+
+def _tile(read: Read, size: int, level: int, index: int) -> bytes:
+    """A tile as this size has it: the partial one, or the full one that has taken its place. One of them is enough."""
+    width = min(WIDTH, (size >> (8 * level)) - index * WIDTH)
+    name = tile(level, index, width)
+    data = read(name)
+    if data is None and width < WIDTH:
+        data = read(tile(level, index))
+        data = None if data is None else data[: width * HASH_BYTES]
+    if data is None:
+        raise Unproved(f"{name}: it is missing")
+    if len(data) != width * HASH_BYTES:
+        raise Unproved(f"{name}: it has {len(data)} bytes, not {width * HASH_BYTES}")
+    return data
+
+
+def _bundle(read: Read, size: int, number: int) -> list[bytes]:
+    width = min(WIDTH, size - number * WIDTH)
+    name = bundle(number, width)
+    data = read(name)
+    full = data is None and width < WIDTH
+    if full:
+        data = read(bundle(number))
+    if data is None:
+        raise Unproved(f"{name}: it is missing")
+    try:
+        entries = unpack(data)
+    except Unproved:
+        raise Unproved(f"{name}: it ends within an entry") from None
+    if len(entries) < width or (len(entries) > width and not full):
+        raise Unproved(f"{name}: it has {len(entries)} entries, not {width}")
+    return entries[:width]
+
+
+def _heed(read: Read, number: int, digest: str) -> None:
+    """Hold a line of the journal of erasures against its entry."""
+    line = read(journal(number))
+    if line is None:
+        raise Unproved(f"{journal(number)}: it is missing")
+    if _base64(sha256(line).digest()) != digest:
+        raise Unproved(f"{journal(number)}: it is not what the log's entry speaks of")
+
+
+def _count(entries: Sequence[bytes], begin: int) -> tuple[int, list[str]]:
+    """How many records these entries speak of, and the digests of erasures. Raises `Unproved` for a form that is not ours."""
+    records, erasures = 0, []
+    for place, each in enumerate(entries):
+        try:
+            found = _entry(each)
+        except (msgspec.DecodeError, UnicodeDecodeError):
+            raise Unproved(f"entry {begin + place}: it is no entry of a provision log") from None
+        if isinstance(found, _Rows):
+            records += found.n
+        else:
+            erasures.append(found.journal)
+    return records, erasures
+
+
+class Receipt(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What proves one record: the faces that are shown, and the way from them to a signed checkpoint.
+
+    `values` and `salts` are of the faces shown, `withheld` are commitments to the others; `place` and `path` lead to the root
+    in `entry`, `index` and `proof` from that entry to the root in `checkpoint`. Bytes are Base64.
+    """
+
+    v: int = 1
+    values: dict[Face, dict[str, Any]]
+    salts: dict[Face, str]
+    withheld: dict[Face, str]
+    place: int
+    size: int
+    path: list[str]
+    entry: str
+    index: int
+    proof: list[str]
+    checkpoint: str
+
+    def __repr__(self) -> str:
+        """Only where it is: the values are somebody's."""
+        return f"Receipt(entry {self.index}, place {self.place})"
+
+
+class InBatch(Struct, frozen=True):
+    """Where a record is in its batch: place, the batch's size, the path to its root, and the entry made of that."""
+
+    place: int
+    size: int
+    path: Sequence[bytes]
+    entry: bytes
+
+
+class InLog(Struct, frozen=True):
+    """Where an entry is in the log: index, the inclusion proof, and the signed checkpoint that it leads to."""
+
+    index: int
+    proof: Sequence[bytes]
+    checkpoint: bytes
+
+
+def receipt(shown: Shown, batch: InBatch, log: InLog) -> Receipt:
+    """The receipt for a record that is shown in part or whole."""
+    return Receipt(
+        values=shown.values,
+        salts={name: _base64(each) for name, each in shown.salts.items()},
+        withheld={name: _base64(each) for name, each in shown.withheld.items()},
+        place=batch.place,
+        size=batch.size,
+        path=[_base64(each) for each in batch.path],
+        entry=batch.entry.decode(),
+        index=log.index,
+        proof=[_base64(each) for each in log.proof],
+        checkpoint=log.checkpoint.decode(),
+    )
+
+
+def check_receipt(data: bytes, keys: Sequence[Verifier], origin: str) -> Receipt:
+    """The receipt in these bytes (JSON), if it proves what it shows. Raises `Unproved`, which names the part that doesn't."""
+    try:
+        found = msgspec.json.decode(data, type=Receipt)
+        entry = _entry(found.entry)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise Unproved(f"receipt: it is not in its form: {error}") from None
+    if not isinstance(entry, _Rows) or found.v != 1 or entry.v != 1:
+        raise Unproved("receipt: its entry is none of records, or of another version than 1")
+    if found.values.keys() | found.withheld.keys() != set(FACES) or found.values.keys() & found.withheld.keys():
+        raise Unproved("receipt: each face must be shown or withheld, one of the two")
+    if found.values.keys() != found.salts.keys():
+        raise Unproved("receipt: each face that is shown needs its salt")
+    faces = {name: _bytes(each, f"withheld.{name}") for name, each in found.withheld.items()}
+    for name, value in found.values.items():
+        faces[name] = commit_face(_bytes(found.salts[name], f"salts.{name}"), value)
+    path = [_bytes(each, "path") for each in found.path]
+    if entry.n != found.size:
+        raise Unproved("receipt: its size is not that of the entry")
+    if root_from(leaf_hash(combine(faces)), found.place, found.size, path) != _bytes(entry.root, "entry.root"):
+        raise Unproved(
+            "receipt: what it shows is not what the log's entry was made of: a value, a salt or the path is wrong"
+        )
+    checkpoint = opened(found.checkpoint.encode(), keys, origin)
+    proof = [_bytes(each, "proof") for each in found.proof]
+    check_inclusion(leaf_hash(found.entry.encode()), found.index, checkpoint.size, proof, checkpoint.root)
+    return found
+
+
+def _base64(data: bytes) -> str:
+    return base64.b64encode(data).decode()
+
+
+def _bytes(text: str, where: str) -> bytes:
+    found = decoded(text)
+    if found is None:
+        raise Unproved(f"receipt: {where} is no Base64")
+    return found
