@@ -1,4 +1,4 @@
-# make setup | test | chaos | mutants | bench | bench-dispatch | demo | check | format | helm | requirements | clean
+# make setup | test | long | chaos | mutants | bench | demo | check | format | helm | requirements | clean
 # Needs a Python of 3.11 or newer and nothing else; PYTHON=... names one.
 
 MAKEFLAGS += --no-print-directory
@@ -6,12 +6,15 @@ BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet --no-input
 export PYTHON
 
-.PHONY: setup test chaos mutants bench bench-dispatch demo check format helm requirements clean
+.PHONY: setup test long chaos mutants bench demo check format helm requirements clean
 
 setup: .venv/installed
 
 test: check helm
 	@$(BIN)/pytest -n 2 $(ARGS)
+
+long: setup # what needs longer than `make test` may take, or other people's tools
+	@TODOKE_LONG=1 $(BIN)/pytest -m long $(ARGS)
 
 chaos: setup # ARGS="--seed 7 --events 100000 --kills 20", or ARGS=--matrix
 	@$(BIN)/python -m tests.faults.chaos $(ARGS)
@@ -22,11 +25,8 @@ mutants: setup # ARGS names some of them
 demo: setup
 	@$(BIN)/todoke demo $(ARGS)
 
-bench: setup .tools/bench/installed
+bench: setup .tools/bench/installed # ARGS=--quick, or ARGS=dispatch, or ARGS=ledger
 	@$(BIN)/python -m bench $(ARGS)
-
-bench-dispatch: setup
-	@$(BIN)/python -m bench.dispatch $(ARGS)
 
 check: setup
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . || { echo "make format mends most of this"; exit 1; }

@@ -2,7 +2,9 @@
 
 import argparse
 import os
+import sys
 import time
+from importlib import import_module
 from pathlib import Path
 
 from rich.console import Console
@@ -99,5 +101,11 @@ def main() -> None:
         report.write(made, ROOT / "docs" / "performance.md")
 
 
+OTHERS = ("dispatch", "ledger")
+"""Benches of their own, by the first argument."""
+
 if __name__ == "__main__":
-    main()
+    if len(sys.argv) > 1 and sys.argv[1] in OTHERS:
+        import_module(f"bench.{sys.argv.pop(1)}").main()
+    else:
+        main()

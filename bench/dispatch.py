@@ -1,4 +1,4 @@
-"""What dispatch costs, and whether ill partners slow the healthy ones: `make bench-dispatch`, some minutes.
+"""What dispatch costs, and whether ill partners slow the healthy ones: `make bench ARGS=dispatch`, some minutes.
 
 Everybody is a process of its own: a worker, an emulator for each partner, one dispatcher. Obligations are made first,
 with no dispatcher there; then one starts, and what is timed is from the first call to the last, as the emulator counts

@@ -54,7 +54,7 @@ class Folder:
         """See `Storage`."""
         try:
             return (self.place / name).read_bytes()
-        except (FileNotFoundError, NotADirectoryError):
+        except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
             return None
 
     def create(self, name: str, data: bytes) -> None:

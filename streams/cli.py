@@ -44,6 +44,7 @@ from .embedded.command import DIRECTORY, heeding, up
 from .embedded.stack import StackError
 from .keycommands import keys
 from .ledgercommands import ledger as ledger_group
+from .logcommands import log as log_group
 from .partnercommands import partners_group
 from .rebuild import view_group
 from .recovery import lanes_group, replaying
@@ -116,6 +117,7 @@ main.add_command(lanes_group)
 main.add_command(view_group)
 main.add_command(revisions.registry_group)
 main.add_command(ledger_group)
+main.add_command(log_group)
 
 
 @main.command()

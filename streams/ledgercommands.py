@@ -17,6 +17,7 @@ from todoke.processors.keys import Keyring, seal_for_log, subject_ref
 from todoke.processors.provision import gaps as missing
 from todoke.schemas.errors import Misconfigured
 from todoke.schemas.events import LogRow
+from todoke.schemas.records import FACES, Face
 from todoke.sinks.vault.vault import Listed, Vault
 
 from . import build, providers, settings, shards
@@ -94,6 +95,24 @@ def gaps(subject: str | None) -> None:
                     click.echo(f"{_near(theirs, source)}: {source} lacks {_some(map(str, numbers))}")
     click.echo(f"{found} numbers missing, of {people} people")
     raise SystemExit(1 if found else 0)
+
+
+@ledger.command()
+@click.argument("record_id")
+@click.option(
+    "--show", "faces", multiple=True, type=click.Choice(FACES), default=("head", "disclosable"), show_default=True
+)
+def receipt(record_id: str, faces: tuple[Face, ...]) -> None:
+    """Print the receipt of a record: the faces shown, and the proof that the log holds it. `todoke log verify` checks it."""
+    loaded, keyring = _loaded()
+    for shard in range(loaded.ledger.shards):
+        with _reading(loaded, keyring, shard) as vault:
+            found = vault.find(record_id)
+            if found:
+                made = shards.receipt(loaded, shard, vault, found, frozenset(faces))
+                click.echo(msgspec.json.encode(made))
+                return
+    raise Misconfigured(f"{record_id}: no shard keeps a record of that id: it was erased, or is still to come")
 
 
 @ledger.command()

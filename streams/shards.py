@@ -7,15 +7,21 @@ from pathlib import Path
 from confluent_kafka import KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient, OffsetSpec
 
-from todoke.processors.checkpoint import Signer, signer
+from todoke.processors.audit import InBatch, InLog, Receipt
+from todoke.processors.audit import receipt as made
+from todoke.processors.checkpoint import Signer, parse_checkpoint, parse_note, signer
+from todoke.processors.commitment import show
 from todoke.processors.keys import Keyring
+from todoke.processors.merkle import inclusion
 from todoke.processors.provision import Recorder
+from todoke.processors.tiles import CHECKPOINT, hashes_of
 from todoke.schemas import toml
-from todoke.schemas.errors import Misconfigured
+from todoke.schemas.errors import Misconfigured, Unproved
+from todoke.schemas.records import Face
 from todoke.sinks.ledger import Ledger, partitions_of
 from todoke.sinks.log import Log
 from todoke.sinks.tiles import Folder
-from todoke.sinks.vault.vault import Vault
+from todoke.sinks.vault.vault import Kept, Vault
 
 from . import build
 from .cluster import QUIET
@@ -68,6 +74,19 @@ def recorder(settings: Settings) -> Recorder:
     if not path:
         return Recorder(toml.default_records())
     return Recorder(toml.records(build.read(path), path))
+
+
+def receipt(settings: Settings, shard: int, vault: Vault, kept: Kept, faces: frozenset[Face]) -> Receipt:
+    """The receipt of a record, with these faces shown. Raises `Unproved` where its entry is not published yet."""
+    read = Folder(Path(settings.ledger.log) / str(shard)).read
+    signed = read(CHECKPOINT) or b""
+    size = parse_checkpoint(parse_note(signed).text).size if signed else 0
+    if kept.leaf >= size:
+        raise Unproved("log: the record's entry is kept and not published yet: try again in a moment")
+    path, many = vault.path(kept.leaf, kept.place)
+    batch = InBatch(kept.place, many, path, vault.entries(kept.leaf, 1)[0])
+    log = InLog(kept.leaf, inclusion(kept.leaf, size, hashes_of(size, read)), signed)
+    return made(show(kept.record, kept.salt, faces), batch, log)
 
 
 def runner(settings: Settings, opened: Ledger, shard: int, keyring: Keyring, metrics: Metrics) -> Runner:

@@ -17,6 +17,14 @@ hypothesis.settings.register_profile("search", deadline=None, print_blob=True)
 hypothesis.settings.load_profile(os.environ.get("TODOKE_HYPOTHESIS", "settled"))
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Leave what is `long` to `make long`."""
+    if not os.environ.get("TODOKE_LONG"):
+        for each in items:
+            if each.get_closest_marker("long"):
+                each.add_marker(pytest.mark.skip(reason="`make long` runs it"))
+
+
 @pytest.fixture(scope="session")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Addresses]:
     """Real Kafka and Valkey."""
