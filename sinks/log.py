@@ -10,9 +10,21 @@ what the guard speaks of; this writer then refuses to sign, since it would sign 
 
 from collections.abc import Sequence
 
-from todoke.processors.checkpoint import Checkpoint, Signer, opened, sign
-from todoke.processors.merkle import Edge, edge, leaf_hash, root_of
-from todoke.processors.tiles import CHECKPOINT, HASH_BYTES, WIDTH, bundle, hashes_of, pack, tile, unpack, widths
+from todoke.processors.checkpoint import Checkpoint, Signer, opened, parse_note, sign, signed_by
+from todoke.processors.merkle import Edge, check_consistency, consistency, edge, leaf_hash, root_of
+from todoke.processors.tiles import (
+    CHECKPOINT,
+    HASH_BYTES,
+    HEIGHT,
+    PARTIAL,
+    WIDTH,
+    bundle,
+    hashes_of,
+    pack,
+    tile,
+    unpack,
+    widths,
+)
 from todoke.schemas.errors import Fenced, Unproved
 
 from .tiles import Storage
@@ -38,8 +50,9 @@ class Log:
             self._load(opened(self._published, self._keys, self.origin))
         if self._guarded is not None:
             self._heed(opened(self._guarded, self._keys, self.origin))
-        if self._published is None and guard is not None:
-            self._publish_both()  # claims both places, and shows two first writers each other
+        if not self._signed_by_all() and (self._published is not None or guard is not None):
+            self._publish_both()  # a new key signs from here on; a new log claims both places, so that two first writers meet
+        self._tidy_all()
 
     @property
     def size(self) -> int:
@@ -52,8 +65,12 @@ class Log:
         After it has raised, this writer is of no use any more: open the log anew.
         """
         if entries:
+            begin = self._edge.size
             self._extend(entries)
             self._publish_both()
+            for level in range(len(self._tiles)):
+                for index in range(begin >> HEIGHT * (level + 1), self._edge.size >> HEIGHT * (level + 1)):
+                    self._tidy(level, index - 1)
         return self.checkpoint
 
     def close(self) -> None:
@@ -96,8 +113,31 @@ class Log:
             assert self._guarded is not None
             self._storage.swap(CHECKPOINT, self._published, self._guarded)
             self._published = self._guarded
-        elif edge(guarded.size, hashes_of(self.size, self._storage.read)).root() != guarded.root:
-            raise Fenced(f"log: the guard knows another history of {guarded.size} entries: find out who signed it")
+            return
+        size, root, hashes = self.size, self.checkpoint.root, hashes_of(self.size, self._storage.read)
+        try:
+            check_consistency(guarded.size, size, consistency(guarded.size, size, hashes), guarded.root, root)
+        except Unproved as error:
+            raise Fenced(
+                f"log: the guard knows another history of {guarded.size} entries, or a tile was changed: find out ({error})"
+            ) from None
+
+    def _signed_by_all(self) -> bool:
+        """Whether every key of ours has signed what is published: one that was added has not."""
+        note = parse_note(self._published) if self._published is not None else None
+        return note is not None and all(signed_by(note, key) for key in self._keys)
+
+    def _tidy(self, level: int, index: int) -> None:
+        """Let go of partial tiles whose full one stands since a whole tile ago, so that whoever reads slowly finds them."""
+        if index >= 0:
+            self._storage.clear(tile(level, index) + PARTIAL)
+            if level == 0:
+                self._storage.clear(bundle(index) + PARTIAL)
+
+    def _tidy_all(self) -> None:
+        """What the last writer may have died before."""
+        for level in range(len(self._tiles)):
+            self._tidy(level, (self.size >> HEIGHT * (level + 1)) - 2)
 
     def _extend(self, entries: Sequence[bytes]) -> None:
         begin = self._edge.size
