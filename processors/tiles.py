@@ -12,6 +12,8 @@ HEIGHT = 8
 HASH_BYTES = 32
 LARGEST_ENTRY = 65_535
 CHECKPOINT = "checkpoint"
+COSIGNED = "checkpoint.cosigned"
+"""Ours: the newest checkpoint that enough witnesses have cosigned."""
 PARTIAL = ".p"
 
 
