@@ -164,7 +164,7 @@ class Bucket:
             if answer.status == 404 and b"NoSuchBucket" not in answer.body:
                 return answer
             failure = Retry(f"http-{answer.status}")
-            if answer.status < 500 and answer.status not in {408, 409, 429}:
+            if answer.status == 501 or (answer.status < 500 and answer.status not in {408, 409, 429}):
                 raise Misconfigured(
                     f"{self._url}: the store answers {answer.status}{_code(answer.body)}: see its policy and keys"
                 )

@@ -20,8 +20,10 @@ from todoke.schemas.errors import Fenced, Misconfigured, Retry, Unproved
 from todoke.sinks.base import S3Login
 from todoke.sinks.bucket import Bucket, Fence, Lock, storage
 from todoke.sinks.log import Log
+from todoke.sinks.secrets import Secret
 from todoke.sinks.tiles import Folder, Storage
 
+OPENED: list[Storage] = []
 Make = Callable[[], Storage]
 KINDS = ("folder", "s3proxy-claims", "versity-match", "versity-claims")
 """S3Proxy's If-Match lets two writers in, as `test_s3proxy_…` shows, so that it is used with claims."""
@@ -50,8 +52,20 @@ def places(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str],
 
 
 def bucket(place: Place, prefix: str, fence: Fence = "claims", lock: Lock | None = None) -> Bucket:
-    login = S3Login(region=REGION, **place.secrets)
-    return Bucket(f"{place.entry.settings['url']}/{prefix}", login, fence=fence, lock=lock)
+    return at(f"{place.entry.settings['url']}/{prefix}", place, fence=fence, lock=lock)
+
+
+def at(url: str, place: Place, fence: Fence = "match", lock: Lock | None = None) -> Bucket:
+    made = Bucket(url, S3Login(region=REGION, **place.secrets), fence=fence, lock=lock)
+    OPENED.append(made)
+    return made
+
+
+@pytest.fixture(autouse=True)
+def _closed() -> Iterator[None]:
+    yield
+    while OPENED:
+        OPENED.pop().close()
 
 
 @pytest.fixture(params=KINDS)
@@ -93,7 +107,7 @@ def test_of_many_who_swap_at_once_one_comes_through(make: Make) -> None:
     first.swap(CHECKPOINT, None, b"0")
     first.close()
     for turn in range(5):
-        gate = threading.Barrier(8)
+        gate = threading.Barrier(8, timeout=30)
 
         def go(
             number: int, old: bytes = f"{turn}".encode(), new: bytes = f"{turn + 1}".encode(), at: object = gate
@@ -162,7 +176,7 @@ def test_s3proxy_lets_two_writers_through_one_if_match(places: Callable[[str], P
     for turn in range(60):
         first = bucket(place, f"{prefix}{turn}", "match")
         first.swap(CHECKPOINT, None, b"0")
-        gate = threading.Barrier(16)
+        gate = threading.Barrier(16, timeout=30)
 
         def go(number: int, turn: int = turn, gate: threading.Barrier = gate) -> bool:
             mine = bucket(place, f"{prefix}{turn}", "match")
@@ -203,7 +217,7 @@ def test_a_claim_that_outlived_its_writer_is_the_next_checkpoint(places: Callabl
 
 def test_a_store_that_is_away_is_tried_again_and_then_said_to_be(places: Callable[[str], Place]) -> None:
     waited: list[float] = []
-    gone = Bucket("http://127.0.0.1:9/bucket", S3Login(region=REGION, **places("s3proxy").secrets))
+    gone = at("http://127.0.0.1:9/bucket", places("s3proxy"))
     gone.pause = waited.append
     with pytest.raises(Retry, match="connection-lost"):
         gone.read(CHECKPOINT)
@@ -212,16 +226,12 @@ def test_a_store_that_is_away_is_tried_again_and_then_said_to_be(places: Callabl
 
 def test_a_wrong_key_or_bucket_is_said_at_once_and_shown_to_nobody(places: Callable[[str], Place]) -> None:
     place = places("s3proxy")
-    wrong = S3Login(
-        region=REGION,
-        access_key_id=place.secrets["access_key_id"],
-        secret_access_key=type(place.secrets["access_key_id"])("wrong"),
-    )
+    wrong = place._replace(secrets={**place.secrets, "secret_access_key": Secret("wrong")})
     with pytest.raises(Misconfigured, match="403 SignatureDoesNotMatch"):
-        Bucket(str(place.entry.settings["url"]), wrong).read(CHECKPOINT)
+        at(str(place.entry.settings["url"]), wrong).read(CHECKPOINT)
     url = str(place.entry.settings["url"]).replace("/bucket", "/no-such-bucket")
     with pytest.raises(Misconfigured, match="404 NoSuchBucket"):
-        Bucket(url, S3Login(region=REGION, **place.secrets)).create("a", b"b")
+        at(url, place).create("a", b"b")
 
 
 def test_the_lock_is_asked_for_tiles_and_checkpoints_and_never_for_entries(places: Callable[[str], Place]) -> None:
