@@ -32,6 +32,7 @@ FENCES: dict[str, Fence] = {"match": "match", "claims": "claims"}
 MODES: dict[str, LockMode] = {"governance": "governance", "compliance": "compliance"}
 SWAPPED = (CHECKPOINT, COSIGNED)
 LOCKED = ("tile/", *SWAPPED)
+TURN = "x-amz-meta-todoke-turn"
 BUNDLES = "tile/entries/"
 TRIES = 5
 TIMEOUT_S = 20.0
@@ -49,12 +50,12 @@ class Lock(Struct, frozen=True):
 class Bucket:
     """A prefix in a bucket.
 
-    `fence` says how one of two writers is stopped: `match` trusts the store's If-Match; `claims` needs nothing but
-    If-None-Match, for stores whose If-Match lets two in (S3Proxy 4.1.0 over files does): whoever follows a checkpoint first
-    creates the object named after it, and that object is the next one.
+    `fence` says how one of two writers is stopped. `claims` needs nothing but If-None-Match: whoever creates the claim with
+    the next number is the one who goes on, and claims are never deleted. `match` trusts the store's If-Match, which Amazon
+    documents; S3Proxy 4.1.0 and the Versity gateway over files were seen to let two racing writers in by it.
     """
 
-    def __init__(self, url: str, login: S3Login, *, fence: Fence = "match", lock: Lock | None = None) -> None:
+    def __init__(self, url: str, login: S3Login, *, fence: Fence = "claims", lock: Lock | None = None) -> None:
         """`url` is the server's, with bucket and prefix. Opens no connection. Raises `Misconfigured`."""
         self._url = url.rstrip("/")
         self._login = login
@@ -69,13 +70,7 @@ class Bucket:
 
     def read(self, name: str) -> bytes | None:
         """See `Storage`."""
-        found = self._get(name)[0]
-        while name in SWAPPED and self._fence == "claims":
-            after = self._get(_claim(name, found))[0]
-            if after is None:
-                break
-            found = after
-        return found
+        return self._newest(name)[0] if name in SWAPPED and self._fence == "claims" else self._get(name)[0]
 
     def create(self, name: str, data: bytes) -> None:
         """See `Storage`."""
@@ -86,16 +81,18 @@ class Bucket:
     def swap(self, name: str, old: bytes | None, new: bytes) -> None:
         """See `Storage`."""
         if self._fence == "claims":
-            there = self.read(name)
+            there, turn = self._newest(name)
             if there != old:
                 raise _fenced(name, self._url)
-            self.create(_claim(name, old), new)
-            self._send("PUT", name, {}, new)
+            self.create(_claim(name, turn + 1), new)
+            self._send("PUT", name, {TURN: str(turn + 1)}, new)
             return
-        there, tag = self._get(name)
+        there, headers = self._get(name)
         if there != old:
             raise _fenced(name, self._url)
-        answer = self._send("PUT", name, {"if-none-match": "*"} if tag is None else {"if-match": tag}, new)
+        answer = self._send(
+            "PUT", name, {"if-none-match": "*"} if old is None else {"if-match": headers.get("etag", "")}, new
+        )
         if answer.status in {404, 412} and self._get(name)[0] != new:  # ours, where a try before the last came through
             raise _fenced(name, self._url)
 
@@ -112,11 +109,17 @@ class Bucket:
         """See `Storage`."""
         self._wire.close()
 
-    def _get(self, name: str) -> tuple[bytes | None, str | None]:
+    def _newest(self, name: str) -> tuple[bytes | None, int]:
+        """What the last claim holds, and its number: who made it may have died before it put that in its place."""
+        found, headers = self._get(name)
+        turn = int(headers.get(TURN, 0))
+        while (after := self._get(_claim(name, turn + 1))[0]) is not None:
+            found, turn = after, turn + 1
+        return found, turn
+
+    def _get(self, name: str) -> tuple[bytes | None, dict[str, str]]:
         answer = self._send("GET", name, {})
-        if answer.status == 404:
-            return None, None
-        return answer.body, answer.headers.get("etag")
+        return (None, {}) if answer.status == 404 else (answer.body, answer.headers)
 
     def _list(self, prefix: str) -> Iterator[str]:
         """Names below a prefix; S3 counts from the bucket's root."""
@@ -192,7 +195,7 @@ def storage(place: str, environ: Mapping[str, str], *below: str) -> Storage:
         raise Misconfigured(
             f"s3://{parts.netloc}: expected s3://bucket/prefix?region=…, and of {', '.join(sorted(KNOWN))}"
         )
-    fence, mode, days = FENCES.get(given.get("fence", "match")), given.get("lock"), given.get("days", "")
+    fence, mode, days = FENCES.get(given.get("fence", "claims")), given.get("lock"), given.get("days", "")
     if fence is None:
         raise Misconfigured(f"s3://{parts.netloc}: fence is match or claims")
     if (mode is None) == days.isdecimal() or mode not in {None, *MODES}:
@@ -211,8 +214,8 @@ def storage(place: str, environ: Mapping[str, str], *below: str) -> Storage:
     return Bucket(url, login, fence=fence, lock=lock)
 
 
-def _claim(name: str, old: bytes | None) -> str:
-    return f"{name}.claims/{sha256(old).hexdigest() if old is not None else 'first'}"
+def _claim(name: str, turn: int) -> str:
+    return f"{name}.claims/{turn:012d}"
 
 
 def _fenced(name: str, url: str) -> Fenced:

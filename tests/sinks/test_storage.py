@@ -25,8 +25,8 @@ from todoke.sinks.tiles import Folder, Storage
 
 OPENED: list[Storage] = []
 Make = Callable[[], Storage]
-KINDS = ("folder", "s3proxy-claims", "versity-match", "versity-claims")
-"""S3Proxy's If-Match lets two writers in, as `test_s3proxy_…` shows, so that it is used with claims."""
+KINDS = ("folder", "s3proxy-claims", "s3proxy-match", "versity-claims", "versity-match")
+"""With `match`, both servers let two racing writers in at times: docs/decisions/0021."""
 
 
 @pytest.fixture(scope="module")
@@ -95,6 +95,9 @@ def test_a_name_is_swapped_only_by_who_knows_what_stands_there(make: Make) -> No
         first.swap(CHECKPOINT, b"nothing of the kind", b"one")
     first.swap(CHECKPOINT, None, b"one")
     first.swap(CHECKPOINT, b"one", b"two")
+    first.swap(CHECKPOINT, b"two", b"two")
+    first.swap(CHECKPOINT, b"two", b"one")
+    first.swap(CHECKPOINT, b"one", b"two")  # the same again is another turn
     for old in (None, b"one"):
         with pytest.raises(Fenced, match="another writer"):
             first.swap(CHECKPOINT, old, b"three")
@@ -104,16 +107,21 @@ def test_a_name_is_swapped_only_by_who_knows_what_stands_there(make: Make) -> No
 
 def test_of_many_who_swap_at_once_one_comes_through(make: Make) -> None:
     first = make()
+    if isinstance(first, Bucket) and first._fence == "match":
+        pytest.skip("If-Match of this server is checked before it writes, not as it writes")
     first.swap(CHECKPOINT, None, b"0")
     first.close()
     for turn in range(5):
         gate = threading.Barrier(8, timeout=30)
 
         def go(
-            number: int, old: bytes = f"{turn}".encode(), new: bytes = f"{turn + 1}".encode(), at: object = gate
+            number: int,
+            old: bytes = f"{turn}".encode(),
+            new: bytes = f"{turn + 1}".encode(),
+            at: threading.Barrier = gate,
         ) -> bool:
             mine = make()
-            gate.wait()
+            at.wait()
             try:
                 mine.swap(CHECKPOINT, old, new + b" " * number)
             except Fenced:
@@ -169,35 +177,6 @@ def test_a_log_goes_on_from_one_writer_to_the_next_and_only_one_signs(make: Make
         verify(read, [SIGNER.verifier()], SIGNER.name)  # read whole, up to the entries, which are of no ledger
 
 
-def test_s3proxy_lets_two_writers_through_one_if_match(places: Callable[[str], Place]) -> None:
-    """Why `claims` exists. When this fails, S3Proxy has mended it, and `match` may be tested there, too."""
-    place, prefix = places("s3proxy"), secrets.token_hex(4)
-    most = 0
-    for turn in range(60):
-        first = bucket(place, f"{prefix}{turn}", "match")
-        first.swap(CHECKPOINT, None, b"0")
-        gate = threading.Barrier(16, timeout=30)
-
-        def go(number: int, turn: int = turn, gate: threading.Barrier = gate) -> bool:
-            mine = bucket(place, f"{prefix}{turn}", "match")
-            mine.read("warm")
-            gate.wait()
-            try:
-                mine.swap(CHECKPOINT, b"0", b"%d" % number * 20_000)
-            except Fenced:
-                return False
-            finally:
-                mine.close()
-            return True
-
-        with ThreadPoolExecutor(16) as pool:
-            most = max(most, sum(pool.map(go, range(16))))
-        first.close()
-        if most > 1:
-            return
-    assert most > 1
-
-
 def test_a_claim_that_outlived_its_writer_is_the_next_checkpoint(places: Callable[[str], Place]) -> None:
     mine = bucket(places("s3proxy"), secrets.token_hex(4))
     mine.swap(CHECKPOINT, None, b"one")
@@ -236,7 +215,7 @@ def test_a_wrong_key_or_bucket_is_said_at_once_and_shown_to_nobody(places: Calla
 
 def test_the_lock_is_asked_for_tiles_and_checkpoints_and_never_for_entries(places: Callable[[str], Place]) -> None:
     mine = bucket(places("s3proxy"), "x", lock=Lock("compliance", 365))
-    for name in ("tile/0/000", "tile/1/000.p/3", CHECKPOINT, "checkpoint.claims/first"):
+    for name in ("tile/0/000", "tile/1/000.p/3", CHECKPOINT, "checkpoint.claims/000000000001"):
         kept = mine._kept(name, b"x")
         assert kept["x-amz-object-lock-mode"] == "COMPLIANCE"
         assert kept["x-amz-object-lock-retain-until-date"] == f"{mine.now() + timedelta(days=365):%Y-%m-%dT%H:%M:%SZ}"
