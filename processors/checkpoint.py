@@ -1,6 +1,7 @@
-"""Checkpoints as signed notes: C2SP signed-note and tlog-checkpoint, with Ed25519 keys.
+"""Checkpoints as signed notes: C2SP signed-note and tlog-checkpoint, with keys of Ed25519, ML-DSA-44 and witnesses.
 
 A verifier's key is text, `name+id+base64`, as in Go's sumdb and in C2SP; a note is its text, an empty line and signatures.
+What a signature of each kind covers is in C2SP signed-note (0x01) and tlog-cosignature v1.0.1 (0x04, 0x06).
 """
 
 import base64
@@ -10,12 +11,19 @@ from hashlib import sha256
 
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+from cryptography.hazmat.primitives.asymmetric.mldsa import MLDSA44PrivateKey, MLDSA44PublicKey
 from msgspec import Struct
 
 from todoke.schemas.errors import Misconfigured, Unproved
 
 ED25519 = 0x01
+COSIGNED_ED25519 = 0x04
+ML_DSA_44 = 0x06
+KINDS = (ED25519, ML_DSA_44)
+"""What a log signs with; witnesses have the two above 1."""
 ID_BYTES = 4
+TIME_BYTES = 8
+LATEST = 1 << 63
 PRIVATE = "PRIVATE+KEY+"
 DASH = "\u2014"
 
@@ -73,10 +81,11 @@ class Verifier(Struct, frozen=True):
 
 
 class Signer(Struct, frozen=True):
-    """A private key (32 bytes of Ed25519) with its name."""
+    """A private key with its name: a seed of 32 bytes, for either kind."""
 
     name: str
     seed: bytes
+    kind: int = ED25519
 
     def __repr__(self) -> str:
         """Never the key."""
@@ -84,20 +93,27 @@ class Signer(Struct, frozen=True):
 
     def verifier(self) -> Verifier:
         """The public half."""
-        return Verifier(
-            self.name, ED25519, Ed25519PrivateKey.from_private_bytes(self.seed).public_key().public_bytes_raw()
-        )
+        if self.kind == ML_DSA_44:
+            public = MLDSA44PrivateKey.from_seed_bytes(self.seed).public_key().public_bytes_raw()
+        else:
+            public = Ed25519PrivateKey.from_private_bytes(self.seed).public_key().public_bytes_raw()
+        return Verifier(self.name, self.kind, public)
 
     def sign(self, text: str) -> Signature:
-        """Sign a note's text."""
-        signature = Ed25519PrivateKey.from_private_bytes(self.seed).sign(text.encode())
-        return Signature(self.name, self.verifier().key_id, signature)
+        """Sign a checkpoint's text. One of ML-DSA-44 has no time: it doesn't say that this is the newest."""
+        key = self.verifier()
+        message = _covered(key, text, 0)
+        if self.kind == ML_DSA_44:
+            signature = bytes(TIME_BYTES) + MLDSA44PrivateKey.from_seed_bytes(self.seed).sign(message)
+        else:
+            signature = Ed25519PrivateKey.from_private_bytes(self.seed).sign(message)
+        return Signature(self.name, key.key_id, signature)
 
 
 def dump_signer(signer: Signer) -> str:
-    """A private key as text: `PRIVATE+KEY+name+id+base64`, as Go's sumdb has it."""
+    """A private key as text: `PRIVATE+KEY+name+id+base64`, as Go's sumdb has it; the first byte is the kind."""
     key_id = signer.verifier().key_id.hex()
-    return f"{PRIVATE}{signer.name}+{key_id}+{_base64(bytes([ED25519]) + signer.seed)}"
+    return f"{PRIVATE}{signer.name}+{key_id}+{_base64(bytes([signer.kind]) + signer.seed)}"
 
 
 def signer(text: str) -> Signer:
@@ -105,9 +121,9 @@ def signer(text: str) -> Signer:
     name, _, rest = text.strip().removeprefix(PRIVATE).partition("+")
     key_id, _, key = rest.partition("+")
     raw = decoded(key)
-    if not text.startswith(PRIVATE) or raw is None or len(raw) != 33 or raw[0] != ED25519:
-        raise Misconfigured("log key: expected PRIVATE+KEY+name+id+base64 of Ed25519: make one with `todoke log key`")
-    found = Signer(name, raw[1:])
+    if not text.startswith(PRIVATE) or raw is None or len(raw) != 33 or raw[0] not in KINDS:
+        raise Misconfigured("log key: expected PRIVATE+KEY+name+id+base64: make one with `todoke ledger key`")
+    found = Signer(name, raw[1:], raw[0])
     if found.verifier().key_id.hex() != key_id:
         raise Misconfigured(f"log key: the id in it is not that of its name and key: copy the key of {name} anew")
     return found
@@ -149,13 +165,50 @@ def _signature(line: str) -> Signature:
 
 def signed_by(note: Note, key: Verifier) -> bool:
     """Whether the key signed the note. Raises `Unproved` where a line of this key's name and id doesn't verify."""
-    found = [each for each in note.signatures if each.name == key.name and each.key_id == key.key_id]
-    for each in found:
-        try:
-            Ed25519PublicKey.from_public_bytes(key.public).verify(each.signature, note.text.encode())
-        except (InvalidSignature, ValueError):
-            raise Unproved(f"checkpoint: the signature of {key.name} is wrong") from None
-    return bool(found)
+    return signed_at(note, key) is not None
+
+
+def signed_at(note: Note, key: Verifier) -> int | None:
+    """When the key signed the note, in seconds since 1970: 0 for a kind without time, None where it didn't. Raises `Unproved`."""
+    when = None
+    for each in note.signatures:
+        if each.name == key.name and each.key_id == key.key_id:
+            when = _verified(note, key, each.signature)
+    return when
+
+
+def _verified(note: Note, key: Verifier, signature: bytes) -> int:
+    timed = key.kind in (COSIGNED_ED25519, ML_DSA_44)
+    when = int.from_bytes(signature[:TIME_BYTES]) if timed else 0
+    try:
+        message = _covered(key, note.text, when)
+        if key.kind == ML_DSA_44:
+            MLDSA44PublicKey.from_public_bytes(key.public).verify(signature[TIME_BYTES:], message)
+        else:
+            Ed25519PublicKey.from_public_bytes(key.public).verify(signature[TIME_BYTES * timed :], message)
+    except (InvalidSignature, ValueError):
+        raise Unproved(f"checkpoint: the signature of {key.name} is wrong") from None
+    if when >= LATEST:
+        raise Unproved(f"checkpoint: the time in the signature of {key.name} can't be")
+    return when
+
+
+def _covered(key: Verifier, text: str, when: int) -> bytes:
+    """What a key's signature is made over: tlog-cosignature has a message for each kind."""
+    if key.kind == ED25519:
+        return text.encode()
+    if key.kind == COSIGNED_ED25519:
+        return f"cosignature/v1\ntime {when}\n{text}".encode()
+    if key.kind != ML_DSA_44:
+        raise Unproved(f"checkpoint: the key {key.name} is of a kind that is not known here: {key.kind:#04x}")
+    found = parse_checkpoint(text)
+    begin, end = (0).to_bytes(8), found.size.to_bytes(8)
+    return b"subtree/v1\n\0" + _short(key.name) + when.to_bytes(8) + _short(found.origin) + begin + end + found.root
+
+
+def _short(text: str) -> bytes:
+    data = text.encode()
+    return len(data).to_bytes(1) + data
 
 
 def parse_checkpoint(text: str) -> Checkpoint:

@@ -12,6 +12,9 @@ HEIGHT = 8
 HASH_BYTES = 32
 LARGEST_ENTRY = 65_535
 CHECKPOINT = "checkpoint"
+COSIGNED = "checkpoint.cosigned"
+"""Ours: the newest checkpoint that enough witnesses have cosigned."""
+PARTIAL = ".p"
 
 
 def tile(level: int, index: int, width: int = WIDTH) -> str:
@@ -34,7 +37,7 @@ def _place(index: int, width: int) -> str:
     groups = [f"{index % 1000:03d}"]
     while index := index // 1000:
         groups.append(f"x{index % 1000:03d}")
-    partial = "" if width == WIDTH else f".p/{width}"
+    partial = "" if width == WIDTH else f"{PARTIAL}/{width}"
     return "/".join(reversed(groups)) + partial
 
 

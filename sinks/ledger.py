@@ -52,7 +52,7 @@ class Ledger:
         """Put into the log what the vault has kept since; returns the checkpoint that is signed for all of it."""
         while self.log.size < self.vault.next_leaf:
             self.log.publish(self.vault.entries(self.log.size, AT_ONCE))
-        return self.log.checkpoint
+        return self.log.publish([])
 
     def erase_due(self, today: date) -> Erasure | None:
         """Destroy the keys of months that are over, and say so in journal and log. None where there is nothing to destroy."""

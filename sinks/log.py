@@ -2,7 +2,8 @@
 
 Each publication goes bundles, tiles, guard, checkpoint, every step durable before the next. What a crash leaves is either
 not spoken of by any checkpoint, and written again to the byte since entries come from the vault, or it is whole and
-signed at the guard, and only the checkpoint is put in its place.
+signed at the guard, and only the checkpoint is put in its place. Witnesses are asked after the guard, so that no witness
+has seen what the guard doesn't know.
 
 The guard is another place that holds the newest checkpoint. A log that was brought back from an older backup doesn't hold
 what the guard speaks of; this writer then refuses to sign, since it would sign a second history.
@@ -10,21 +11,49 @@ what the guard speaks of; this writer then refuses to sign, since it would sign 
 
 from collections.abc import Sequence
 
-from todoke.processors.checkpoint import Checkpoint, Signer, opened, sign
-from todoke.processors.merkle import Edge, edge, leaf_hash, root_of
-from todoke.processors.tiles import CHECKPOINT, HASH_BYTES, WIDTH, bundle, hashes_of, pack, tile, unpack, widths
-from todoke.schemas.errors import Fenced, Unproved
+from todoke.processors.checkpoint import Checkpoint, Signer, opened, parse_note, sign, signed_by
+from todoke.processors.merkle import Edge, check_consistency, consistency, edge, leaf_hash, root_of
+from todoke.processors.tiles import (
+    CHECKPOINT,
+    COSIGNED,
+    HASH_BYTES,
+    HEIGHT,
+    PARTIAL,
+    WIDTH,
+    bundle,
+    hashes_of,
+    pack,
+    tile,
+    unpack,
+    widths,
+)
+from todoke.schemas.errors import Fenced, Misconfigured, Unproved
 
 from .tiles import Storage
+from .witness import Witnesses
 
 
 class Log:
     """A log that is open for writing. Raises `Fenced` where somebody else writes, or has written since."""
 
-    def __init__(self, storage: Storage, guard: Storage | None, signers: Sequence[Signer]) -> None:
-        """The first signer's name is the log's origin; all of them sign. Raises `Unproved` where the log isn't whole."""
+    def __init__(
+        self,
+        storage: Storage,
+        guard: Storage | None,
+        signers: Sequence[Signer],
+        witnesses: Witnesses | None = None,
+    ) -> None:
+        """The first signer's name is the log's origin; all of them sign. Raises `Unproved` where the log isn't whole.
+
+        Witnesses need a guard: what they have seen must be known here, even when the process died right after.
+        """
+        if witnesses and not guard:
+            raise Misconfigured("log: witnesses need a guard: name a place for the guard, or no witnesses")
         self._storage = storage
         self._guard = guard
+        self._witnesses = witnesses
+        self._cosigned = storage.read(COSIGNED) if witnesses else None
+        self._lacking = False  # witnesses haven't been asked for the newest checkpoint, or were not enough
         self._signers = signers
         self.origin = signers[0].name
         self._keys = [each.verifier() for each in signers]
@@ -38,8 +67,9 @@ class Log:
             self._load(opened(self._published, self._keys, self.origin))
         if self._guarded is not None:
             self._heed(opened(self._guarded, self._keys, self.origin))
-        if self._published is None and guard is not None:
-            self._publish_both()  # claims both places, and shows two first writers each other
+        if not self._signed_by_all() and (self._published is not None or guard is not None):
+            self._publish_both()  # a new key signs from here on; a new log claims both places, so that two first writers meet
+        self._tidy_all()
 
     @property
     def size(self) -> int:
@@ -49,11 +79,18 @@ class Log:
     def publish(self, entries: Sequence[bytes]) -> Checkpoint:
         """Append entries after those that are there. What it returns is signed, durable and known to the guard.
 
-        After it has raised, this writer is of no use any more: open the log anew.
+        Without entries, witnesses that were not enough are asked again. After it has raised, this writer is of no use any
+        more: open the log anew.
         """
         if entries:
+            begin = self._edge.size
             self._extend(entries)
             self._publish_both()
+            for level in range(len(self._tiles)):
+                for index in range(begin >> HEIGHT * (level + 1), self._edge.size >> HEIGHT * (level + 1)):
+                    self._tidy(level, index - 1)
+        elif self._lacking and self._witnesses and self._witnesses.due():
+            self._show(self._newest())
         return self.checkpoint
 
     def close(self) -> None:
@@ -61,6 +98,8 @@ class Log:
         self._storage.close()
         if self._guard:
             self._guard.close()
+        if self._witnesses:
+            self._witnesses.close()
 
     def _load(self, found: Checkpoint) -> None:
         """The right edge of the log that this checkpoint speaks of, from its tiles."""
@@ -93,11 +132,32 @@ class Log:
                     " the newest copy of the log, and never sign without it"
                 ) from None
             # the last writer died between the guard and the checkpoint
-            assert self._guarded is not None
-            self._storage.swap(CHECKPOINT, self._published, self._guarded)
-            self._published = self._guarded
-        elif edge(guarded.size, hashes_of(self.size, self._storage.read)).root() != guarded.root:
-            raise Fenced(f"log: the guard knows another history of {guarded.size} entries: find out who signed it")
+            self._show(self._newest())
+            return
+        size, root, hashes = self.size, self.checkpoint.root, hashes_of(self.size, self._storage.read)
+        try:
+            check_consistency(guarded.size, size, consistency(guarded.size, size, hashes), guarded.root, root)
+        except Unproved as error:
+            raise Fenced(
+                f"log: the guard knows another history of {guarded.size} entries, or a tile was changed: find out ({error})"
+            ) from None
+
+    def _signed_by_all(self) -> bool:
+        """Whether every key of ours has signed what is published: one that was added has not."""
+        note = parse_note(self._published) if self._published is not None else None
+        return note is not None and all(signed_by(note, key) for key in self._keys)
+
+    def _tidy(self, level: int, index: int) -> None:
+        """Let go of partial tiles whose full one stands since a whole tile ago, so that whoever reads slowly finds them."""
+        if index >= 0:
+            self._storage.clear(tile(level, index) + PARTIAL)
+            if level == 0:
+                self._storage.clear(bundle(index) + PARTIAL)
+
+    def _tidy_all(self) -> None:
+        """What the last writer may have died before."""
+        for level in range(len(self._tiles)):
+            self._tidy(level, (self.size >> HEIGHT * (level + 1)) - 2)
 
     def _extend(self, entries: Sequence[bytes]) -> None:
         begin = self._edge.size
@@ -133,5 +193,27 @@ class Log:
         if self._guard:
             self._guard.swap(CHECKPOINT, self._guarded, note)
             self._guarded = note
-        self._storage.swap(CHECKPOINT, self._published, note)
-        self._published, self.checkpoint = note, made
+        self.checkpoint = made
+        self._show(note)
+
+    def _newest(self) -> bytes:
+        """The note of `checkpoint`, as it was signed: the guard has it, whether or not it has been shown."""
+        assert self._guarded is not None
+        return self._guarded
+
+    def _show(self, signed: bytes) -> None:
+        """Put the newest checkpoint in its place, with what witnesses say of it."""
+        enough = True
+        if self._witnesses:
+            enough = False
+            if self._witnesses.due():
+                hashes = hashes_of(self.size, self._storage.read)
+                note, enough = self._witnesses.ask(parse_note(signed), self.checkpoint, hashes)
+                signed = note.dump()
+            self._lacking = not enough
+            if enough:
+                self._storage.swap(COSIGNED, self._cosigned, signed)
+                self._cosigned = signed
+        if (enough or not self._witnesses or not self._witnesses.policy.required) and signed != self._published:
+            self._storage.swap(CHECKPOINT, self._published, signed)
+            self._published = signed

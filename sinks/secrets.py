@@ -50,11 +50,12 @@ def resolve(partner: Partner, environ: Mapping[str, str]) -> tuple[Partner, dict
     Raises `Misconfigured`, which names partner, key and fix, when a variable or file is missing or empty.
     """
     secrets = {
-        key: Secret(_read(reference, f"{partner.name}: secrets.{key}", environ))
+        key: Secret(read(reference, f"partner {partner.name}: secrets.{key}", environ))
         for key, reference in partner.secrets.items()
     }
     settings = {
-        key: _substitute(value, f"{partner.name}: settings.{key}", environ) for key, value in partner.settings.items()
+        key: _substitute(value, f"partner {partner.name}: settings.{key}", environ)
+        for key, value in partner.settings.items()
     }
     return replace(partner, settings=settings), secrets
 
@@ -70,18 +71,19 @@ def _substitute(value: Any, where: str, environ: Mapping[str, str]) -> Any:
     return value
 
 
-def _read(reference: str, where: str, environ: Mapping[str, str]) -> str:
+def read(reference: str, where: str, environ: Mapping[str, str]) -> str:
+    """What a reference leads to. Raises `Misconfigured`, which begins with `where` and never holds the value."""
     if reference.startswith(ENVIRONMENT):
         return _variable(reference, where, environ)
     if not reference.startswith(FILE):
-        raise Misconfigured(f"partner {where}: a secret stands here itself; give env:NAME or file:PATH instead")
+        raise Misconfigured(f"{where}: a secret stands here itself; give env:NAME or file:PATH instead")
     path = Path(reference.removeprefix(FILE))
     try:
         value = path.read_text(encoding="utf-8").strip()
     except (OSError, UnicodeDecodeError) as error:
-        raise Misconfigured(f"partner {where}: can't read {path}: {type(error).__name__}; mount or write it") from None
+        raise Misconfigured(f"{where}: can't read {path}: {type(error).__name__}; mount or write it") from None
     if not value:
-        raise Misconfigured(f"partner {where}: {path} is empty; write the secret into it")
+        raise Misconfigured(f"{where}: {path} is empty; write the secret into it")
     return value
 
 
@@ -89,5 +91,5 @@ def _variable(reference: str, where: str, environ: Mapping[str, str]) -> str:
     name = reference.removeprefix(ENVIRONMENT)
     value = environ.get(name, "").strip()
     if not value:
-        raise Misconfigured(f"partner {where}: the variable {name} is missing or empty; set it")
+        raise Misconfigured(f"{where}: the variable {name} is missing or empty; set it")
     return value

@@ -6,6 +6,7 @@ changed, but for the few names that `swap` serves.
 
 import fcntl
 import os
+import shutil
 from pathlib import Path
 from typing import Protocol
 
@@ -34,6 +35,10 @@ class Storage(Protocol):
         """Forget it; fine when it is gone already."""
         ...
 
+    def clear(self, name: str) -> None:
+        """Forget all that lies below this name, which ends where a folder would: the partial tiles in `tile/0/000.p`."""
+        ...
+
     def close(self) -> None:
         """Let go of what this writer held."""
         ...
@@ -49,6 +54,7 @@ class Folder:
         """The folder is made when something is written."""
         self.place = place
         self._lock: int | None = None
+        self._named: set[Path] = set()  # folders that this process knows to be durable in their parents
 
     def read(self, name: str) -> bytes | None:
         """See `Storage`."""
@@ -65,6 +71,8 @@ class Folder:
             self._write(name, data)
         elif there != data:
             raise Fenced(f"{name}: other bytes stand there already: another writer has been at work in {self.place}")
+        else:
+            self._name(self.place / name)  # a writer that was killed may not have come to this
 
     def swap(self, name: str, old: bytes | None, new: bytes) -> None:
         """See `Storage`."""
@@ -80,6 +88,15 @@ class Folder:
         path.unlink(missing_ok=True)
         if path.parent.is_dir():
             _sync(path.parent)
+
+    def clear(self, name: str) -> None:
+        """See `Storage`."""
+        self._hold()
+        folder = self.place / name
+        if folder.is_dir():
+            shutil.rmtree(folder)
+            self._named.discard(folder)
+            _sync(folder.parent)
 
     def close(self) -> None:
         """See `Storage`."""
@@ -101,11 +118,11 @@ class Folder:
             os.close(handle)
             raise Fenced(f"{self.place}: another process writes there: stop it, or wait until it has ended") from None
         self._lock = handle
+        self._name(self.place / LOCK)
 
     def _write(self, name: str, data: bytes) -> None:
         """Whole or not at all: a file beside it, then a rename; both durable."""
         path = self.place / name
-        made = [each for each in (path.parent, *path.parent.parents) if not each.exists()]
         path.parent.mkdir(parents=True, exist_ok=True)
         beside = path.with_name(path.name + TEMPORARY)
         handle = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
@@ -118,8 +135,18 @@ class Folder:
         except BaseException:
             beside.unlink(missing_ok=True)
             raise
-        for each in [path.parent, *(folder.parent for folder in made)]:
-            _sync(each)
+        self._name(path)
+
+    def _name(self, path: Path) -> None:
+        """Make the file's name durable, and those of its folders, each once: who made one may have died before its fsync."""
+        _sync(path.parent)
+        folder = path.parent
+        while folder not in self._named:
+            _sync(folder.parent)
+            self._named.add(folder)
+            if folder == self.place:
+                break
+            folder = folder.parent
 
 
 def _sync(folder: Path) -> None:

@@ -12,7 +12,7 @@ import click
 import msgspec
 from rich.table import Table
 
-from todoke.processors.checkpoint import Signer, dump_signer
+from todoke.processors.checkpoint import ED25519, ML_DSA_44, Signer, dump_signer
 from todoke.processors.keys import Keyring, seal_for_log, subject_ref
 from todoke.processors.provision import gaps as missing
 from todoke.schemas.errors import Misconfigured
@@ -51,10 +51,13 @@ def run(shard: int) -> None:
 
 @ledger.command()
 @click.argument("path", type=click.Path(dir_okay=False, path_type=Path))
-def key(path: Path) -> None:
+@click.option("--ml-dsa", is_flag=True, help="Beside each key of Ed25519 another of ML-DSA-44.")
+def key(path: Path, *, ml_dsa: bool) -> None:
     """Make the private keys of every shard's log at PATH, and print the public ones."""
     loaded = settings.load()
-    made = [Signer(shards.origin(loaded, each), os.urandom(SEED_BYTES)) for each in range(loaded.ledger.shards)]
+    kinds = (ED25519, ML_DSA_44) if ml_dsa else (ED25519,)
+    names = [shards.origin(loaded, each) for each in range(loaded.ledger.shards)]
+    made = [Signer(name, os.urandom(SEED_BYTES), kind) for name in names for kind in kinds]
     try:
         handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     except FileExistsError:

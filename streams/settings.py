@@ -84,7 +84,9 @@ class Ledger(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Where the ledger keeps records and their log. Each shard has a vault, a log and a guard of its own, in a folder below.
 
     `origin` is the log's name for good; `key` holds its private keys, a line for each shard. `rules` is a file of record
-    rules, those shipped where it is empty. Times are in ms: how long entries may wait for a checkpoint, and how long rows
+    rules, those shipped where it is empty. `log` and `guard` may also be `s3://bucket/prefix?region=…` (docs/log-operations.md).
+    Each of `witnesses` is a URL, a space and a key; `quorum` of them are enough, asked every `witness_ms`, and with
+    `cosigned_only` no checkpoint is shown that lacks them. Times are in ms: how long entries may wait for a checkpoint, and how long rows
     stay in `provision-log` after they are durable here, which is how old a backup of the vault may be.
     """
 
@@ -97,6 +99,10 @@ class Ledger(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     shards: int = 1
     batch: int = 2000
     publish_ms: int = 1000
+    witnesses: tuple[str, ...] = ()
+    quorum: int = 1
+    cosigned_only: bool = False
+    witness_ms: int = 60_000
     keep_rows_ms: int = 7 * 86_400_000
 
 

@@ -1,6 +1,7 @@
 """Shards of the ledger, from settings: which partitions are whose, where each keeps what it has, by which key it signs."""
 
 import os
+import time
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -9,7 +10,7 @@ from confluent_kafka.admin import AdminClient, OffsetSpec
 
 from todoke.processors.audit import InBatch, InLog, Receipt
 from todoke.processors.audit import receipt as made
-from todoke.processors.checkpoint import Signer, parse_checkpoint, parse_note, signer
+from todoke.processors.checkpoint import Signer, parse_checkpoint, parse_note, signer, verifier
 from todoke.processors.commitment import show
 from todoke.processors.keys import Keyring
 from todoke.processors.merkle import inclusion
@@ -18,10 +19,11 @@ from todoke.processors.tiles import CHECKPOINT, hashes_of
 from todoke.schemas import toml
 from todoke.schemas.errors import Misconfigured, Unproved
 from todoke.schemas.records import Face
+from todoke.sinks.bucket import storage
 from todoke.sinks.ledger import Ledger, partitions_of
 from todoke.sinks.log import Log
-from todoke.sinks.tiles import Folder
 from todoke.sinks.vault.vault import Kept, Vault
+from todoke.sinks.witness import Policy, Witness, Witnesses
 
 from . import build
 from .cluster import QUIET
@@ -62,10 +64,30 @@ def vault(settings: Settings, keyring: Keyring, shard: int, *, reading: bool = F
 
 def ledger(settings: Settings, keyring: Keyring, shard: int) -> Ledger:
     """A shard, open for writing and brought to one state."""
-    storage = Folder(Path(settings.ledger.log) / str(shard))
-    guard = Folder(Path(settings.ledger.guard) / str(shard)) if settings.ledger.guard else None
-    keys = signers(settings, shard)
-    return Ledger(vault(settings, keyring, shard), storage, lambda: Log(storage, guard, keys))
+    place = storage(settings.ledger.log, os.environ, str(shard))
+    guard = storage(settings.ledger.guard, os.environ, str(shard)) if settings.ledger.guard else None
+    keys, watching = signers(settings, shard), witnesses(settings)
+    return Ledger(vault(settings, keyring, shard), place, lambda: Log(place, guard, keys, watching))
+
+
+def witnesses(settings: Settings) -> Witnesses | None:
+    """Who is to cosign, None where nobody is named. Raises `Misconfigured`."""
+    found, policy = (
+        [],
+        Policy(
+            quorum=settings.ledger.quorum,
+            required=settings.ledger.cosigned_only,
+            every_s=settings.ledger.witness_ms / 1000,
+        ),
+    )
+    for each in settings.ledger.witnesses:
+        url, _, key = each.partition(" ")
+        found.append(Witness(url, verifier(key), policy.timeout_s))
+    if len({each.key for each in found}) < settings.ledger.quorum and (found or policy.required):
+        raise Misconfigured(
+            f"ledger.quorum: {policy.quorum} of {len(found)} witnesses can't be: name more, or ask for fewer"
+        )
+    return Witnesses(found, policy, time.monotonic) if found else None
 
 
 def recorder(settings: Settings) -> Recorder:
@@ -78,7 +100,7 @@ def recorder(settings: Settings) -> Recorder:
 
 def receipt(settings: Settings, shard: int, vault: Vault, kept: Kept, faces: frozenset[Face]) -> Receipt:
     """The receipt of a record, with these faces shown. Raises `Unproved` where its entry is not published yet."""
-    read = Folder(Path(settings.ledger.log) / str(shard)).read
+    read = storage(settings.ledger.log, os.environ, str(shard)).read
     signed = read(CHECKPOINT) or b""
     size = parse_checkpoint(parse_note(signed).text).size if signed else 0
     if kept.leaf >= size:

@@ -1,6 +1,8 @@
 """The log's writer on a real folder: what is published stays, whenever it dies; and there is one history."""
 
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -10,9 +12,11 @@ from todoke.processors.checkpoint import Signer, opened
 from todoke.processors.merkle import leaf_hash, root_of
 from todoke.processors.tiles import CHECKPOINT, WIDTH, bundle, unpack
 from todoke.schemas.errors import Fenced, Unproved
+from todoke.sinks import tiles
 from todoke.sinks.log import Log
 from todoke.sinks.tiles import Folder, Storage
 
+ROOT = Path(__file__).parents[2]
 SIGNER = Signer("log.example/shard-0", bytes(range(32)))
 ENTRIES = [f"entry {number}".encode() for number in range(600)]
 STEPS = (1, 254, 1, 1, 3, 252, 80, 8)
@@ -47,6 +51,9 @@ class Dying:
 
     def delete(self, name: str) -> None:
         self._step(lambda: self.inner.delete(name))
+
+    def clear(self, name: str) -> None:
+        self._step(lambda: self.inner.clear(name))
 
     def close(self) -> None:
         self.inner.close()
@@ -114,6 +121,76 @@ def test_a_writer_that_dies_at_any_write_is_followed_by_one_that_goes_on(tmp_pat
             break
         deaths += 1
     assert deaths > 30
+
+
+def test_a_writer_killed_before_any_file_operation_loses_nothing_acknowledged_and_forks_nothing(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "tests.sinks.killing", str(tmp_path)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+
+    assert done.returncode == 0, done.stderr
+    assert int(done.stdout) > 400
+
+
+def test_what_a_killed_writer_left_is_made_durable_before_it_is_relied_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = Folder(tmp_path)
+    first.create("tile/0/000.p/1", b"one")
+    first.close()
+    synced: list[Path] = []
+    monkeypatch.setattr(tiles, "_sync", synced.append)
+    second = Folder(tmp_path)
+    second.create("tile/0/000.p/1", b"one")
+    second.close()
+    folders = [tmp_path / each for each in ("tile/0/000.p", "tile/0", "tile")]
+    assert {*folders, tmp_path, tmp_path.parent} <= set(synced)
+
+
+def test_a_new_key_signs_beside_the_old_one_and_then_alone(tmp_path: Path) -> None:
+    new = Signer(SIGNER.name, bytes(32))
+
+    def published(signers: Sequence[Signer], entries: Sequence[bytes]) -> bytes:
+        log = Log(Folder(tmp_path / "log"), Folder(tmp_path / "guard"), signers)
+        log.publish(entries)
+        log.close()
+        return (tmp_path / "log" / CHECKPOINT).read_bytes()
+
+    published([SIGNER], ENTRIES[:3])
+    both = published([SIGNER, new], [])
+    for key in (SIGNER, new):
+        assert opened(both, [key.verifier()], SIGNER.name).size == 3
+    alone = published([new], ENTRIES[3:4])
+    assert opened(alone, [new.verifier()], SIGNER.name).size == 4
+    with pytest.raises(Unproved, match="none of the log's keys"):
+        opened(alone, [SIGNER.verifier()], SIGNER.name)
+    assert read_back(tmp_path / "log", new) == ENTRIES[:4]
+
+
+def test_partial_tiles_go_when_the_full_one_is_a_tile_old_and_no_sooner(tmp_path: Path) -> None:
+    log = Log(Folder(tmp_path), None, [SIGNER])
+    for end in (7, 200, 256, 300, 511):
+        log.publish(ENTRIES[log.size : end])
+    assert sorted(each.name for each in (tmp_path / "tile" / "0" / "000.p").iterdir()) == ["200", "7"]
+    log.publish(ENTRIES[511:513])
+    assert not (tmp_path / "tile" / "0" / "000.p").exists()
+    assert not (tmp_path / "tile" / "entries" / "000.p").exists()
+    assert (tmp_path / "tile" / "0" / "001.p" / "44").exists()
+    log.close()
+    assert whole(tmp_path) == ENTRIES[:513]
+
+
+def test_what_the_guard_knows_is_held_against_the_tiles_below_the_edge_too(tmp_path: Path) -> None:
+    log = Log(Folder(tmp_path / "log"), Folder(tmp_path / "guard"), [SIGNER])
+    log.publish(ENTRIES[:40])
+    log.close()
+    shutil.copytree(tmp_path / "guard", tmp_path / "older")
+    log = Log(Folder(tmp_path / "log"), Folder(tmp_path / "guard"), [SIGNER])
+    log.publish(ENTRIES[40:600])
+    log.close()
+    path = tmp_path / "log" / "tile" / "0" / "000"
+    path.write_bytes(path.read_bytes()[:-32] + bytes(32))
+    with pytest.raises(Fenced, match="another history of 40"):
+        Log(Folder(tmp_path / "log"), Folder(tmp_path / "older"), [SIGNER])
 
 
 def test_of_two_writers_one_stops(tmp_path: Path) -> None:
