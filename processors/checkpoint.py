@@ -15,7 +15,12 @@ from msgspec import Struct
 from todoke.schemas.errors import Misconfigured, Unproved
 
 ED25519 = 0x01
+KEY_BYTES = {ED25519: 32}
+"""How long a public key of each kind is."""
 ID_BYTES = 4
+MOST_SIGNATURES = 100
+"""As Go's sumdb has it; signed-note wants 16 at least."""
+LARGEST = 1 << 63
 PRIVATE = "PRIVATE+KEY+"
 DASH = "\u2014"
 
@@ -118,7 +123,7 @@ def verifier(text: str) -> Verifier:
     name, _, rest = text.strip().partition("+")
     key_id, _, key = rest.partition("+")
     raw = decoded(key)
-    if raw is None or not name or len(raw) < 2:
+    if raw is None or not name or len(raw) - 1 != KEY_BYTES.get(raw[0] if raw else 0):
         raise Misconfigured("log key: expected a verifier key such as example.jp/log+3f2a9c1d+AU8X…")
     found = Verifier(name, raw[0], raw[1:])
     if found.key_id.hex() != key_id:
@@ -133,6 +138,8 @@ def parse_note(data: bytes) -> Note:
     except UnicodeDecodeError:
         raise Unproved("note: not UTF-8") from None
     lines = tail.split("\n")
+    if len(lines) > MOST_SIGNATURES + 1:
+        raise Unproved(f"note: it has more than {MOST_SIGNATURES} signatures")
     if not blank or lines[-1] or len(lines) < 2 or any(each < " " and each != "\n" for each in text):
         raise Unproved("note: expected a text, an empty line and signatures")
     return Note(text + "\n", tuple(_signature(line) for line in lines[:-1]))
@@ -142,7 +149,7 @@ def _signature(line: str) -> Signature:
     dash, _, rest = line.partition(" ")
     name, _, value = rest.partition(" ")
     raw = decoded(value)
-    if dash != DASH or not name or "+" in name or raw is None or len(raw) <= ID_BYTES:
+    if dash != DASH or name.split() != [name] or "+" in name or raw is None or len(raw) <= ID_BYTES:
         raise Unproved("note: a signature's line is not in its form")
     return Signature(name, raw[:ID_BYTES], raw[ID_BYTES:])
 
@@ -164,8 +171,8 @@ def parse_checkpoint(text: str) -> Checkpoint:
     root = decoded(lines[2]) if len(lines) > 3 else None
     if root is None or len(root) != 32 or not lines[0] or not lines[1].isascii() or not lines[1].isdecimal():
         raise Unproved("checkpoint: expected an origin, a size and a root, each in a line")
-    if lines[1] != str(int(lines[1])):
-        raise Unproved("checkpoint: its size is written with zeros before it")
+    if len(lines[1]) > len(str(LARGEST)) or lines[1] != str(int(lines[1])) or int(lines[1]) >= LARGEST:
+        raise Unproved("checkpoint: its size is written with zeros before it, or larger than any log")
     return Checkpoint(lines[0], int(lines[1]), root)
 
 
