@@ -65,11 +65,37 @@ def verify(
     at or before the entry `minimum`, as its owner has published it, may be gone (tlog-tiles, Pruning). Each erasure must have its
     line in the journal. Another's log (`ours` False) may have entries of any form.
     """
+    found = _opened(read, keys, origin, since, minimum)
+    begin = max(since.size if since else 0, minimum // WIDTH * WIDTH)
+    first = begin // WIDTH
+    levels = _begin(read, found.size, first * WIDTH)
+    records, erasures = 0, list[tuple[int, str]]()
+    for number in range(first, -(-found.size // WIDTH)):
+        entries = _bundle(read, found.size, number)
+        _climb(read, found.size, levels, (0, number), [sha256(b"\x00" + each).digest() for each in entries])
+        if len(entries) < WIDTH:
+            _compare(read, found.size, 0, number, levels[0])
+        if ours:  # after their hashes, so that what is wrong here is what was logged
+            news = max(begin, number * WIDTH)
+            rows, gone = _count(entries[news - number * WIDTH :], news)
+            records += rows
+            erasures += gone
+    for level, index, _ in widths(found.size):
+        if level:
+            _compare(read, found.size, level, index, levels[level])
+    if edge(found.size, _within(levels)).root() != found.root:
+        raise Unproved("checkpoint: its root is not the one that the entries lead to")
+    if erasures:
+        _heed(read, erasures, whole=not begin)
+    return Audit(found, found.size - begin, records, len(erasures))
+
+
+def _opened(read: Read, keys: Sequence[Verifier], origin: str, since: Checkpoint | None, minimum: int) -> Checkpoint:
+    """The signed checkpoint, if the log that it speaks of goes on from what was verified before."""
     data = read(CHECKPOINT)
     if data is None:
         raise Unproved("checkpoint: there is none")
     found = opened(data, keys, origin)
-    begin = max(since.size if since else 0, minimum // WIDTH * WIDTH)
     if since and since.size > found.size:
         raise Unproved(
             f"checkpoint: it has {found.size} entries, fewer than the {since.size} that were verified before"
@@ -78,24 +104,7 @@ def verify(
         raise Unproved(f"checkpoint: it has {found.size} entries, fewer than the {minimum} that may be gone")
     if since and edge(since.size, hashes_of(found.size, read)).root() != since.root:
         raise Unproved(f"log: its first {since.size} entries are not those that were verified before")
-    first = begin // WIDTH
-    levels = _begin(read, found.size, first * WIDTH)
-    records, erasures = 0, list[str]()
-    for number in range(first, -(-found.size // WIDTH)):
-        entries = _bundle(read, found.size, number)
-        if ours:
-            news = max(begin, number * WIDTH)
-            rows, gone = _count(entries[news - number * WIDTH :], news)
-            records += rows
-            erasures += gone
-        _climb(read, found.size, levels, (0, number), [sha256(b"\x00" + each).digest() for each in entries])
-    for level, index, _ in widths(found.size):
-        _compare(read, found.size, level, index, levels[level])
-    if edge(found.size, _within(levels)).root() != found.root:
-        raise Unproved("checkpoint: its root is not the one that the entries lead to")
-    if erasures:
-        _heed(read, erasures, whole=not begin)
-    return Audit(found, found.size - begin, records, len(erasures))
+    return found
 
 
 def _begin(read: Read, size: int, begin: int) -> list[list[bytes]]:
@@ -184,40 +193,47 @@ def _bundle(read: Read, size: int, number: int) -> list[bytes]:
     return entries[:width]
 
 
-def _heed(read: Read, erasures: list[str], *, whole: bool) -> None:
-    """Hold the journal's lines against the entries that speak of them, in order; of a part, from wherever it begins."""
+def _heed(read: Read, erasures: list[tuple[int, str]], *, whole: bool) -> None:
+    """Hold the journal's lines against the entries that speak of them, in order; those of a part begin somewhere."""
     lines: list[str] = []
     while (line := read(journal(len(lines)))) is not None:
         lines.append(_base64(sha256(line).digest()))
-    last = len(lines) - len(erasures)
-    for begin in [0] if whole else range(last, -1, -1):
-        if lines[begin : begin + len(erasures)] == erasures:
-            return
-    if last < 0:
-        raise Unproved(f"{journal(len(lines))}: it is missing")
-    wrong = next((at for at, each in enumerate(erasures) if whole and lines[at] != each), last)
-    raise Unproved(f"{journal(wrong)}: it is not what the log's entry speaks of")
+    first = 0
+    if not whole:
+        entry, digest = erasures[0]
+        if digest not in lines:
+            raise Unproved(f"{_entry_at(entry)}: the journal has no line that it speaks of")
+        first = lines.index(digest)
+    for number, (index, each) in enumerate(erasures, first):
+        if number == len(lines):
+            raise Unproved(f"{journal(number)}: it is missing")
+        if lines[number] != each:
+            raise Unproved(f"{journal(number)}: it is not what {_entry_at(index)} speaks of")
 
 
-def _count(entries: Sequence[bytes], begin: int) -> tuple[int, list[str]]:
-    """How many records these entries speak of, and the digests of erasures. Raises `Unproved` for a form that is not ours."""
+def _count(entries: Sequence[bytes], begin: int) -> tuple[int, list[tuple[int, str]]]:
+    """How many records these entries speak of, and which are erasures, with their digests. Raises `Unproved` for a form that is not ours."""
     records, erasures = 0, []
     for place, each in enumerate(entries):
         try:
             found = _entry(each)
         except (msgspec.DecodeError, UnicodeDecodeError):
-            raise Unproved(f"entry {begin + place}: it is no entry of a provision log") from None
+            raise Unproved(f"{_entry_at(begin + place)}: it is no entry of a provision log") from None
         if found.v != 1:
-            raise Unproved(f"entry {begin + place}: it is of version {found.v}, which a newer verifier may know")
+            raise Unproved(f"{_entry_at(begin + place)}: it is of version {found.v}, which a newer verifier may know")
         if isinstance(found, _Rows):
             digest, made = found.root, f'{{"n":{found.n},"root":"{found.root}","t":"rows","v":1}}'
             records += found.n
         else:
             digest, made = found.journal, f'{{"journal":"{found.journal}","n":{found.n},"t":"erasure","v":1}}'
-            erasures.append(digest)
+            erasures.append((begin + place, digest))
         if made.encode() != each or found.n < 1 or len(decoded(digest) or b"") != HASH_BYTES:
-            raise Unproved(f"entry {begin + place}: it is not in the one form that an entry has")
+            raise Unproved(f"{_entry_at(begin + place)}: it is not in the one form that an entry has")
     return records, erasures
+
+
+def _entry_at(index: int) -> str:
+    return f"entry {index} of {bundle(index // WIDTH)}"
 
 
 class Receipt(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -240,7 +256,7 @@ class Receipt(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
     def __repr__(self) -> str:
         """Only where it is: the values are somebody's."""
-        return f"Receipt(entry {self.index}, place {self.place})"
+        return f"Receipt(place {self.place} of {self.size})"
 
     @property
     def index(self) -> int:
@@ -284,8 +300,11 @@ def check_receipt(data: bytes, keys: Sequence[Verifier], origin: str) -> Receipt
     try:
         found = msgspec.json.decode(data, type=Receipt)
         entry = _entry(found.entry)
+        plain = msgspec.json.format(data, indent=-1)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise Unproved(f"receipt: it is not in its form: {error}") from None
+    if plain != msgspec.json.encode(found):  # a name that comes twice would read differently elsewhere
+        raise Unproved("receipt: beside white space it is not as Todoke writes it: a name twice, or another order")
     if not isinstance(entry, _Rows) or found.v != 1 or entry.v != 1:
         raise Unproved("receipt: its entry is none of records, or of another version than 1")
     if found.values.keys() | found.withheld.keys() != set(FACES) or found.values.keys() & found.withheld.keys():
