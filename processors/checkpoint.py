@@ -177,12 +177,12 @@ def parse_checkpoint(text: str) -> Checkpoint:
 
 
 def opened(data: bytes, keys: Sequence[Verifier], origin: str) -> Checkpoint:
-    """The checkpoint of this origin that at least one of the log's keys signed. Raises `Unproved`."""
+    """The checkpoint of this origin that at least one of the log's keys signed; a witness's word alone is none. Raises `Unproved`."""
     note = parse_note(data)
     found = parse_checkpoint(note.text)
     if found.origin != origin:
         raise Unproved(f"checkpoint: it is of the log {found.origin}, not of {origin}")
-    if not [key for key in keys if signed_by(note, key)]:
+    if not [key for key in keys if signed_by(note, key) and (key.kind == ED25519 or key.name == origin)]:
         raise Unproved("checkpoint: none of the log's keys signed it")
     return found
 

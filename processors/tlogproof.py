@@ -5,14 +5,15 @@ checkpoint as the log signed it, witnesses' lines included.
 """
 
 import base64
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from msgspec import Struct
 
 from todoke.schemas.errors import Unproved
 
 from .checkpoint import Checkpoint, Verifier, decoded, opened
-from .merkle import EMPTY, check_inclusion
+from .merkle import EMPTY, check_inclusion, inclusion, leaf_hash
+from .tiles import CHECKPOINT, WIDTH, bundle, hashes_of, unpack
 
 HEADER = "c2sp.org/tlog-proof@v1"
 SUFFIX = ".tlog-proof"
@@ -77,6 +78,22 @@ def check(data: bytes, leaf: bytes, keys: Sequence[Verifier], origin: str) -> tu
     checkpoint = opened(found.checkpoint, keys, origin)
     check_inclusion(leaf, found.index, checkpoint.size, found.path, checkpoint.root)
     return found, checkpoint
+
+
+def prove(read: Callable[[str], bytes | None], keys: Sequence[Verifier], origin: str, index: int) -> Proof:
+    """The proof of one entry under the log's checkpoint, made from its tiles, with the entry as extra data. Raises `Unproved`."""
+    data = read(CHECKPOINT)
+    if data is None:
+        raise Unproved("checkpoint: there is none")
+    found = opened(data, keys, origin)
+    path = inclusion(index, found.size, hashes_of(found.size, read))
+    number, place = divmod(index, WIDTH)
+    width = min(WIDTH, found.size - number * WIDTH)
+    packed = read(bundle(number, width)) or read(bundle(number))
+    if packed is None or len(entries := unpack(packed)) <= place:
+        raise Unproved(f"{bundle(number, width)}: it is missing, or too short")
+    check_inclusion(leaf_hash(entries[place]), index, found.size, path, found.root)
+    return Proof(index, tuple(path), data, entries[place])
 
 
 def _index(line: str) -> int:

@@ -60,7 +60,7 @@ def test_what_the_others_refuse_is_refused_and_named(text: str, names: str) -> N
     st.builds(
         Proof,
         st.integers(0, 2**63 - 1),
-        st.lists(st.binary(min_size=32, max_size=32), max_size=63).map(tuple),
+        st.lists(st.binary(min_size=32, max_size=32), max_size=9).map(tuple),
         st.binary(),
         st.none() | st.binary(),
     )
