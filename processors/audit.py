@@ -16,14 +16,18 @@ from todoke.schemas.records import FACES, Face
 
 from .checkpoint import Checkpoint, Verifier, decoded, opened
 from .commitment import Shown, combine, commit_face
-from .merkle import Hashes, check_inclusion, edge, leaf_hash, node_hash, root_from
+from .merkle import Hashes, edge, leaf_hash, root_from
 from .tiles import CHECKPOINT, HASH_BYTES, HEIGHT, WIDTH, bundle, hashes_of, journal, tile, unpack, widths
+from .tlogproof import Proof, check, parse
 
 Read = Callable[[str], bytes | None]
 
 
 class Audit(Struct, frozen=True):
-    """What was found: the checkpoint, how many entries were read for it, how many records and erasures these speak of."""
+    """What was found: the checkpoint, how many entries were read for it, how many records and erasures these speak of.
+
+    Entries that were verified before, or may be gone, are in no count.
+    """
 
     checkpoint: Checkpoint
     entries: int
@@ -46,43 +50,67 @@ class _Erasure(Struct, frozen=True, forbid_unknown_fields=True, tag_field="t", t
 _entry = msgspec.json.Decoder(_Rows | _Erasure).decode
 
 
-def verify(read: Read, keys: Sequence[Verifier], origin: str, since: Checkpoint | None = None) -> Audit:
+def verify(
+    read: Read,
+    keys: Sequence[Verifier],
+    origin: str,
+    since: Checkpoint | None = None,
+    *,
+    minimum: int = 0,
+    ours: bool = True,
+) -> Audit:
     """Verify a log whole, or from a checkpoint on that was verified before. Raises `Unproved`.
 
-    Every entry is hashed, every tile of every level is made anew and compared, and the root must be the signed one. Verified
-    whole, each line of the journal of erasures must be the one that its entry speaks of.
+    Every entry is hashed, every tile of every level is made anew and compared, and the root must be the signed one. What ends
+    at or before the entry `minimum`, as its owner has published it, may be gone (tlog-tiles, Pruning). Each erasure must have its
+    line in the journal. Another's log (`ours` False) may have entries of any form.
     """
+    found = _opened(read, keys, origin, since, minimum)
+    begin = max(since.size if since else 0, minimum // WIDTH * WIDTH)
+    first = begin // WIDTH
+    levels = _begin(read, found.size, first * WIDTH)
+    records, erasures = 0, list[tuple[int, str]]()
+    for number in range(first, -(-found.size // WIDTH)):
+        entries = _bundle(read, found.size, number)
+        _climb(read, found.size, levels, (0, number), [sha256(b"\x00" + each).digest() for each in entries])
+        if len(entries) < WIDTH:
+            _compare(read, found.size, 0, number, levels[0])
+        if ours:  # after their hashes, so that what is wrong here is what was logged
+            news = max(begin, number * WIDTH)
+            rows, gone = _count(entries[news - number * WIDTH :], news)
+            records += rows
+            erasures += gone
+    for level, index, _ in widths(found.size):
+        if level:
+            _compare(read, found.size, level, index, levels[level])
+    if edge(found.size, _within(levels)).root() != found.root:
+        raise Unproved("checkpoint: its root is not the one that the entries lead to")
+    if erasures:
+        _heed(read, erasures, whole=not begin)
+    return Audit(found, found.size - begin, records, len(erasures))
+
+
+def _opened(read: Read, keys: Sequence[Verifier], origin: str, since: Checkpoint | None, minimum: int) -> Checkpoint:
+    """The signed checkpoint, if the log that it speaks of goes on from what was verified before."""
     data = read(CHECKPOINT)
     if data is None:
         raise Unproved("checkpoint: there is none")
     found = opened(data, keys, origin)
-    begin = since.size if since else 0
-    if since and begin > found.size:
-        raise Unproved(f"checkpoint: it has {found.size} entries, fewer than the {begin} that were verified before")
-    levels = _begin(read, found.size, since) if since else []
-    records = erasures = 0
-    for number in range(begin // WIDTH, -(-found.size // WIDTH)):
-        entries = _bundle(read, found.size, number)[max(begin - number * WIDTH, 0) :]
-        rows, gone = _count(entries, max(begin, number * WIDTH))
-        for digest in gone:
-            if since is None:
-                _heed(read, erasures, digest)
-            erasures += 1
-        records += rows
-        _climb(read, found.size, levels, (0, number), [leaf_hash(each) for each in entries])
-    for level, index, _ in widths(found.size):
-        _compare(read, found.size, level, index, levels[level])
-    if edge(found.size, _within(levels)).root() != found.root:
-        raise Unproved("checkpoint: its root is not the one that the entries lead to")
-    return Audit(found, found.size - begin, records, erasures)
-
-
-def _begin(read: Read, size: int, since: Checkpoint) -> list[list[bytes]]:
-    """The tiles that were not full at an earlier checkpoint, which the log must still contain."""
-    if edge(since.size, hashes_of(size, read)).root() != since.root:
+    if since and since.size > found.size:
+        raise Unproved(
+            f"checkpoint: it has {found.size} entries, fewer than the {since.size} that were verified before"
+        )
+    if minimum > found.size:
+        raise Unproved(f"checkpoint: it has {found.size} entries, fewer than the {minimum} that may be gone")
+    if since and edge(since.size, hashes_of(found.size, read)).root() != since.root:
         raise Unproved(f"log: its first {since.size} entries are not those that were verified before")
+    return found
+
+
+def _begin(read: Read, size: int, begin: int) -> list[list[bytes]]:
+    """The tiles that were not full at an earlier size, a multiple of 256: what is added has to lead to the signed root."""
     levels: list[list[bytes]] = []
-    for level, index, width in widths(since.size):
+    for level, index, width in widths(begin):
         levels += [[] for _ in range(level - len(levels) + 1)]
         whole = _tile(read, size, level, index)
         levels[level] = [whole[at : at + HASH_BYTES] for at in range(0, width * HASH_BYTES, HASH_BYTES)]
@@ -114,7 +142,9 @@ def _within(levels: list[list[bytes]]) -> Hashes:
 
 def _root(hashes: list[bytes]) -> bytes:
     while len(hashes) > 1:
-        hashes = [node_hash(left, right) for left, right in zip(hashes[::2], hashes[1::2], strict=True)]
+        hashes = [
+            sha256(b"\x01" + left + right).digest() for left, right in zip(hashes[::2], hashes[1::2], strict=True)
+        ]
     return hashes[0]
 
 
@@ -163,35 +193,55 @@ def _bundle(read: Read, size: int, number: int) -> list[bytes]:
     return entries[:width]
 
 
-def _heed(read: Read, number: int, digest: str) -> None:
-    """Hold a line of the journal of erasures against its entry."""
-    line = read(journal(number))
-    if line is None:
-        raise Unproved(f"{journal(number)}: it is missing")
-    if _base64(sha256(line).digest()) != digest:
-        raise Unproved(f"{journal(number)}: it is not what the log's entry speaks of")
+def _heed(read: Read, erasures: list[tuple[int, str]], *, whole: bool) -> None:
+    """Hold the journal's lines against the entries that speak of them, in order; those of a part begin somewhere."""
+    lines: list[str] = []
+    while (line := read(journal(len(lines)))) is not None:
+        lines.append(_base64(sha256(line).digest()))
+    first = 0
+    if not whole:
+        entry, digest = erasures[0]
+        if digest not in lines:
+            raise Unproved(f"{_entry_at(entry)}: the journal has no line that it speaks of")
+        first = lines.index(digest)
+    for number, (index, each) in enumerate(erasures, first):
+        if number == len(lines):
+            raise Unproved(f"{journal(number)}: it is missing")
+        if lines[number] != each:
+            raise Unproved(f"{journal(number)}: it is not what {_entry_at(index)} speaks of")
 
 
-def _count(entries: Sequence[bytes], begin: int) -> tuple[int, list[str]]:
-    """How many records these entries speak of, and the digests of erasures. Raises `Unproved` for a form that is not ours."""
+def _count(entries: Sequence[bytes], begin: int) -> tuple[int, list[tuple[int, str]]]:
+    """How many records these entries speak of, and which are erasures, with their digests. Raises `Unproved` for a form that is not ours."""
     records, erasures = 0, []
     for place, each in enumerate(entries):
         try:
             found = _entry(each)
         except (msgspec.DecodeError, UnicodeDecodeError):
-            raise Unproved(f"entry {begin + place}: it is no entry of a provision log") from None
+            raise Unproved(f"{_entry_at(begin + place)}: it is no entry of a provision log") from None
+        if found.v != 1:
+            raise Unproved(f"{_entry_at(begin + place)}: it is of version {found.v}, which a newer verifier may know")
         if isinstance(found, _Rows):
+            digest, made = found.root, f'{{"n":{found.n},"root":"{found.root}","t":"rows","v":1}}'
             records += found.n
         else:
-            erasures.append(found.journal)
+            digest, made = found.journal, f'{{"journal":"{found.journal}","n":{found.n},"t":"erasure","v":1}}'
+            erasures.append((begin + place, digest))
+        if made.encode() != each or found.n < 1 or len(decoded(digest) or b"") != HASH_BYTES:
+            raise Unproved(f"{_entry_at(begin + place)}: it is not in the one form that an entry has")
     return records, erasures
+
+
+def _entry_at(index: int) -> str:
+    return f"entry {index} of {bundle(index // WIDTH)}"
 
 
 class Receipt(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What proves one record: the faces that are shown, and the way from them to a signed checkpoint.
 
     `values` and `salts` are of the faces shown, `withheld` are commitments to the others; `place` and `path` lead to the root
-    in `entry`, `index` and `proof` from that entry to the root in `checkpoint`. Bytes are Base64.
+    in `entry`, and `proof`, a C2SP tlog-proof that others' tools can check, from that entry to a signed checkpoint. Bytes are
+    Base64.
     """
 
     v: int = 1
@@ -202,13 +252,16 @@ class Receipt(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     size: int
     path: list[str]
     entry: str
-    index: int
-    proof: list[str]
-    checkpoint: str
+    proof: str
 
     def __repr__(self) -> str:
         """Only where it is: the values are somebody's."""
-        return f"Receipt(entry {self.index}, place {self.place})"
+        return f"Receipt(place {self.place} of {self.size})"
+
+    @property
+    def index(self) -> int:
+        """Which entry of the log. Raises `Unproved` where the proof is none."""
+        return parse(self.proof.encode()).index
 
 
 class InBatch(Struct, frozen=True):
@@ -238,9 +291,7 @@ def receipt(shown: Shown, batch: InBatch, log: InLog) -> Receipt:
         size=batch.size,
         path=[_base64(each) for each in batch.path],
         entry=batch.entry.decode(),
-        index=log.index,
-        proof=[_base64(each) for each in log.proof],
-        checkpoint=log.checkpoint.decode(),
+        proof=Proof(log.index, tuple(log.proof), log.checkpoint).dump().decode(),
     )
 
 
@@ -249,8 +300,11 @@ def check_receipt(data: bytes, keys: Sequence[Verifier], origin: str) -> Receipt
     try:
         found = msgspec.json.decode(data, type=Receipt)
         entry = _entry(found.entry)
+        plain = msgspec.json.format(data, indent=-1)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise Unproved(f"receipt: it is not in its form: {error}") from None
+    if plain != msgspec.json.encode(found):  # a name that comes twice would read differently elsewhere
+        raise Unproved("receipt: beside white space it is not as Todoke writes it: a name twice, or another order")
     if not isinstance(entry, _Rows) or found.v != 1 or entry.v != 1:
         raise Unproved("receipt: its entry is none of records, or of another version than 1")
     if found.values.keys() | found.withheld.keys() != set(FACES) or found.values.keys() & found.withheld.keys():
@@ -267,9 +321,7 @@ def check_receipt(data: bytes, keys: Sequence[Verifier], origin: str) -> Receipt
         raise Unproved(
             "receipt: what it shows is not what the log's entry was made of: a value, a salt or the path is wrong"
         )
-    checkpoint = opened(found.checkpoint.encode(), keys, origin)
-    proof = [_bytes(each, "proof") for each in found.proof]
-    check_inclusion(leaf_hash(found.entry.encode()), found.index, checkpoint.size, proof, checkpoint.root)
+    check(found.proof.encode(), leaf_hash(found.entry.encode()), keys, origin)
     return found
 
 

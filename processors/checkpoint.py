@@ -23,7 +23,11 @@ KINDS = (ED25519, ML_DSA_44)
 """What a log signs with; witnesses have the two above 1."""
 ID_BYTES = 4
 TIME_BYTES = 8
-LATEST = 1 << 63
+KEY_BYTES = {ED25519: 32, COSIGNED_ED25519: 32, ML_DSA_44: 1312}
+"""How long a public key of each kind is."""
+MOST_SIGNATURES = 100
+"""As Go's sumdb has it; signed-note wants 16 at least."""
+LARGEST = 1 << 63
 PRIVATE = "PRIVATE+KEY+"
 DASH = "\u2014"
 
@@ -134,7 +138,7 @@ def verifier(text: str) -> Verifier:
     name, _, rest = text.strip().partition("+")
     key_id, _, key = rest.partition("+")
     raw = decoded(key)
-    if raw is None or not name or len(raw) < 2:
+    if raw is None or not name or len(raw) - 1 != KEY_BYTES.get(raw[0] if raw else 0):
         raise Misconfigured("log key: expected a verifier key such as example.jp/log+3f2a9c1d+AU8X…")
     found = Verifier(name, raw[0], raw[1:])
     if found.key_id.hex() != key_id:
@@ -149,6 +153,8 @@ def parse_note(data: bytes) -> Note:
     except UnicodeDecodeError:
         raise Unproved("note: not UTF-8") from None
     lines = tail.split("\n")
+    if len(lines) > MOST_SIGNATURES + 1:
+        raise Unproved(f"note: it has more than {MOST_SIGNATURES} signatures")
     if not blank or lines[-1] or len(lines) < 2 or any(each < " " and each != "\n" for each in text):
         raise Unproved("note: expected a text, an empty line and signatures")
     return Note(text + "\n", tuple(_signature(line) for line in lines[:-1]))
@@ -158,7 +164,7 @@ def _signature(line: str) -> Signature:
     dash, _, rest = line.partition(" ")
     name, _, value = rest.partition(" ")
     raw = decoded(value)
-    if dash != DASH or not name or "+" in name or raw is None or len(raw) <= ID_BYTES:
+    if dash != DASH or name.split() != [name] or "+" in name or raw is None or len(raw) <= ID_BYTES:
         raise Unproved("note: a signature's line is not in its form")
     return Signature(name, raw[:ID_BYTES], raw[ID_BYTES:])
 
@@ -188,7 +194,7 @@ def _verified(note: Note, key: Verifier, signature: bytes) -> int:
             Ed25519PublicKey.from_public_bytes(key.public).verify(signature[TIME_BYTES * timed :], message)
     except (InvalidSignature, ValueError):
         raise Unproved(f"checkpoint: the signature of {key.name} is wrong") from None
-    if when >= LATEST:
+    if when >= LARGEST:
         raise Unproved(f"checkpoint: the time in the signature of {key.name} can't be")
     return when
 
@@ -217,18 +223,18 @@ def parse_checkpoint(text: str) -> Checkpoint:
     root = decoded(lines[2]) if len(lines) > 3 else None
     if root is None or len(root) != 32 or not lines[0] or not lines[1].isascii() or not lines[1].isdecimal():
         raise Unproved("checkpoint: expected an origin, a size and a root, each in a line")
-    if lines[1] != str(int(lines[1])):
-        raise Unproved("checkpoint: its size is written with zeros before it")
+    if len(lines[1]) > len(str(LARGEST)) or lines[1] != str(int(lines[1])) or int(lines[1]) >= LARGEST:
+        raise Unproved("checkpoint: its size is written with zeros before it, or larger than any log")
     return Checkpoint(lines[0], int(lines[1]), root)
 
 
 def opened(data: bytes, keys: Sequence[Verifier], origin: str) -> Checkpoint:
-    """The checkpoint of this origin that at least one of the log's keys signed. Raises `Unproved`."""
+    """The checkpoint of this origin that at least one of the log's keys signed; a witness's word alone is none. Raises `Unproved`."""
     note = parse_note(data)
     found = parse_checkpoint(note.text)
     if found.origin != origin:
         raise Unproved(f"checkpoint: it is of the log {found.origin}, not of {origin}")
-    if not [key for key in keys if signed_by(note, key)]:
+    if not [key for key in keys if signed_by(note, key) and (key.kind == ED25519 or key.name == origin)]:
         raise Unproved("checkpoint: none of the log's keys signed it")
     return found
 

@@ -1,5 +1,6 @@
 """Where the parts of a log stand, and how entries are bundled: C2SP tlog-tiles. Paths are relative to the log's prefix."""
 
+import re
 from collections.abc import Callable, Sequence
 
 from todoke.schemas.errors import Unproved
@@ -11,10 +12,16 @@ WIDTH = 256
 HEIGHT = 8
 HASH_BYTES = 32
 LARGEST_ENTRY = 65_535
+LARGEST_FILE = WIDTH * (LARGEST_ENTRY + 2)
 CHECKPOINT = "checkpoint"
 COSIGNED = "checkpoint.cosigned"
 """Ours: the newest checkpoint that enough witnesses have cosigned."""
 PARTIAL = ".p"
+_KNOWN = re.compile(
+    r"checkpoint(\.cosigned)?|journal/\d{6,12}\.json"
+    r"|tile/(entries|[0-9]|[1-5][0-9]|6[0-3])/(x\d{3}/){0,6}\d{3}(\.p/([1-9]\d?|1\d\d|2[0-4]\d|25[0-5]))?",
+    re.ASCII,
+)
 
 
 def tile(level: int, index: int, width: int = WIDTH) -> str:
@@ -30,6 +37,11 @@ def bundle(index: int, width: int = WIDTH) -> str:
 def journal(number: int) -> str:
     """The path of a line of the journal of erasures: ours, beside what the specification has."""
     return f"journal/{number:06d}.json"
+
+
+def known(name: str) -> bool:
+    """Whether this is the path of a part of a log; no other path leads out of its folder, or to what a writer keeps there."""
+    return _KNOWN.fullmatch(name) is not None
 
 
 def _place(index: int, width: int) -> str:

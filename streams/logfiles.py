@@ -9,7 +9,7 @@ import aiohttp
 from aiohttp import web
 
 from todoke.processors.audit import Read
-from todoke.processors.tiles import CHECKPOINT
+from todoke.processors.tiles import CHECKPOINT, LARGEST_FILE, known
 from todoke.schemas.errors import Misconfigured, Unproved
 from todoke.sinks.tiles import Folder
 
@@ -17,7 +17,7 @@ TRIES = 4
 PAUSE_S = 0.5
 TIMEOUT_S = 30.0
 FOREVER = "public, max-age=31536000, immutable"
-ROOTS = frozenset({"tile", "journal"})
+PART = 65_536
 
 
 @contextmanager
@@ -48,32 +48,48 @@ async def _get(session: aiohttp.ClientSession, url: str) -> bytes | None:
         try:
             async with session.get(url) as answer:
                 if answer.status == 200:
-                    return await answer.read()
+                    return await _body(answer, url)
                 if answer.status in (404, 410):
                     return None
                 wrong = f"HTTP {answer.status}"
         except (aiohttp.ClientError, TimeoutError) as error:
             wrong = type(error).__name__
-    raise Unproved(f"{url}: {wrong}: it can't be read, so nothing can be said of it")
+    raise Misconfigured(f"{url}: {wrong}: it can't be read, so nothing can be said of the log: try again, or elsewhere")
+
+
+async def _body(answer: aiohttp.ClientResponse, url: str) -> bytes:
+    """The whole of it, but no more than any part of a log can have, however well it was packed."""
+    found = bytearray()
+    async for part in answer.content.iter_chunked(PART):
+        found += part
+        if len(found) > LARGEST_FILE:
+            raise Unproved(f"{url}: it is larger than any part of a log")
+    return bytes(found)
 
 
 def served(place: Path) -> web.Application:
-    """An application that serves the log in a folder, read-only (tlog-tiles, "HTTP headers" and "Paths")."""
+    """An application that serves the log in a folder, read-only (tlog-tiles, APIs).
+
+    What is not there may be there soon, so nobody may remember that it wasn't.
+    """
     folder = Folder(place)
 
     async def answer(request: web.Request) -> web.Response:
         name = request.match_info["name"]
-        parts = name.split("/")
-        known = name == CHECKPOINT or (parts[0] in ROOTS and all(each.replace(".", "a").isalnum() for each in parts))
-        data = await asyncio.to_thread(folder.read, name) if known and ".." not in name else None
+        data = await asyncio.to_thread(folder.read, name) if known(name) else None
         if data is None:
-            raise web.HTTPNotFound
+            return web.Response(
+                status=404, text=f"{name[:200]}: not a part of this log\n", headers={"cache-control": "no-store"}
+            )
+        kind, keep = "application/octet-stream", FOREVER
         if name == CHECKPOINT:
-            headers = {"content-type": "text/plain; charset=utf-8", "cache-control": "no-cache"}
-        else:
-            kind = "application/json" if parts[0] == "journal" else "application/octet-stream"
-            headers = {"content-type": kind, "cache-control": FOREVER}
-        return web.Response(body=data, headers=headers)
+            kind, keep = "text/plain; charset=utf-8", "no-cache"
+        elif name.startswith("journal/"):
+            kind = "application/json"
+        found = web.Response(body=data, headers={"content-type": kind, "cache-control": keep})
+        if name.startswith("tile/entries/"):
+            found.enable_compression()
+        return found
 
     app = web.Application()
     app.router.add_get("/{name:.+}", answer)
