@@ -83,6 +83,7 @@ class Callbacks(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 class Ledger(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Where the ledger keeps records and their log. Each shard has a vault, a log and a guard of its own, in a folder below.
 
+    `vault` may also be a PostgreSQL, `postgresql://user@host/database?passfile=PATH`: then each shard has a schema.
     `origin` is the log's name for good; `key` holds its private keys, a line for each shard. `rules` is a file of record
     rules, those shipped where it is empty. Times are in ms: how long entries may wait for a checkpoint, and how long rows
     stay in `provision-log` after they are durable here, which is how old a backup of the vault may be.

@@ -66,8 +66,7 @@ class Postgres:
         while True:
             asked = f"SELECT k, v FROM {self._schema}.{table} WHERE k {beyond} $1 AND k < $2 ORDER BY k LIMIT {PAGE}"  # noqa: S608 - names are ours
             page = self._run(self._connection.fetch(asked, begin, end))
-            for key, value in page:
-                yield key, value
+            yield from map(tuple, page)
             if len(page) < PAGE:
                 return
             begin, beyond = page[-1][0], ">"

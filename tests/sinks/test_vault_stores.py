@@ -319,7 +319,7 @@ def forked(work: Callable[[], None]) -> int:
     if child == 0:
         try:
             work()
-        except BaseException:
+        except BaseException:  # noqa: BLE001 - the parent is told
             traceback.print_exc()
             os._exit(99)
         os._exit(0)
