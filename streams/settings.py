@@ -83,6 +83,7 @@ class Callbacks(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 class Ledger(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Where the ledger keeps records and their log. Each shard has a vault, a log and a guard of its own, in a folder below.
 
+    `vault` may also be a PostgreSQL, `postgresql://user@host/database?passfile=PATH`: then each shard has a schema.
     `origin` is the log's name for good; `key` holds its private keys, a line for each shard. `rules` is a file of record
     rules, those shipped where it is empty. `log` and `guard` may also be `s3://bucket/prefix?region=…` (docs/log-operations.md).
     Each of `witnesses` is a URL, a space and a key; `quorum` of them are enough, asked every `witness_ms`, and with

@@ -22,6 +22,7 @@ from todoke.schemas.records import Face
 from todoke.sinks.bucket import storage
 from todoke.sinks.ledger import Ledger, partitions_of
 from todoke.sinks.log import Log
+from todoke.sinks.vault.base import Store
 from todoke.sinks.vault.vault import Kept, Vault
 from todoke.sinks.witness import Policy, Witness, Witnesses
 
@@ -55,11 +56,23 @@ def vault(settings: Settings, keyring: Keyring, shard: int, *, reading: bool = F
     """A shard's vault; for `reading`, beside the process that writes it. Raises `Misconfigured`, `Fenced`."""
     if not 0 <= shard < settings.ledger.shards:
         raise Misconfigured(f"--shard {shard}: ledger.shards is {settings.ledger.shards}: they count from 0")
+    return Vault(_store(settings, shard, reading=reading), keyring, os.urandom)
+
+
+def _store(settings: Settings, shard: int, *, reading: bool) -> Store:
+    """A folder for each shard, or a schema of the database."""
+    place = settings.ledger.vault
+    if place.startswith(("postgresql://", "postgres://")):
+        try:
+            from todoke.sinks.vault.postgres import Postgres
+        except ImportError:
+            raise Misconfigured("ledger.vault: the driver is missing: install todoke[postgres]") from None
+        return Postgres(place, f"{settings.namespace}todoke_vault_{shard}", reading=reading)
     try:
         from todoke.sinks.vault.rocks import Rocks
     except ImportError:
         raise Misconfigured("ledger.vault: the embedded store is missing: install todoke[ledger]") from None
-    return Vault(Rocks(Path(settings.ledger.vault) / str(shard), reading=reading), keyring, os.urandom)
+    return Rocks(Path(place) / str(shard), reading=reading)
 
 
 def ledger(settings: Settings, keyring: Keyring, shard: int) -> Ledger:

@@ -20,7 +20,7 @@ class Store(Protocol):
         ...
 
     def scan(self, table: Table, begin: bytes, end: bytes) -> Iterator[tuple[bytes, bytes]]:
-        """Keys from `begin` up to and without `end`, in the order of their bytes."""
+        """Keys from `begin` up to and without `end`, in the order of their bytes. What is written meanwhile may be among them or not."""
         ...
 
     def write(self, puts: Sequence[Put], deletes: Sequence[Delete] = ()) -> None:

@@ -29,6 +29,7 @@ from .base import TABLES, Delete, Put, Table
 BUFFER_BYTES = 64 << 20
 CACHE_BYTES = 256 << 20
 BLOOM_BITS = 10
+SCOURED = b"scoured"
 
 
 class Rocks:
@@ -88,7 +89,8 @@ class Rocks:
         for each in self._tables.values():
             each.flush()
             each.compact_range(None, None, options)
-        self._db.flush()
+        self.write([("facts", SCOURED, b"")])
+        self._tables["facts"].flush()  # the manifest tells each file's first and last key: a change has it begun anew
 
     def close(self) -> None:
         """See `Store`."""
@@ -108,5 +110,6 @@ def _options(cache: Cache) -> Options:
     options.create_missing_column_families(True)  # noqa: FBT003
     options.set_write_buffer_size(BUFFER_BYTES)
     options.set_max_background_jobs(2)
+    options.set_max_manifest_file_size(1)  # so that it is written anew at every change of files, without what is gone
     options.set_block_based_table_factory(blocks)
     return options

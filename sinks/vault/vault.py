@@ -6,6 +6,7 @@ a subject's records, is taken away after it (decision 0023).
 """
 
 import hmac
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import date
 from itertools import islice
@@ -32,6 +33,7 @@ TAG_BYTES = 16
 SOME = 2_000
 COMMITMENT_BYTES = 32
 END = b"\xff" * 64
+MONTHLY = re.compile(r"(?!hold/).+/\d{4}-\d\d")  # a hold may be named anything, such as by a digit
 
 
 class Kept(Struct, frozen=True):
@@ -256,7 +258,7 @@ class Vault:
     def due(self, today: date) -> list[str]:
         """The keys whose last record has expired by `today`: those of months that are over."""
         month = today.strftime("%Y-%m")
-        return [name for name in self.months() if (last := name.rpartition("/")[2]) < month and last[:1].isdigit()]
+        return [name for name in self.months() if MONTHLY.fullmatch(name) and name[-7:] < month]
 
     def destroy(self, names: Sequence[str], entry: bytes, leaf: int) -> None:
         """Destroy keys, and keep the entry that says so at `leaf`, both or neither. Again is fine.
