@@ -34,27 +34,44 @@ class Ground(Struct, frozen=True):
 
 GROUNDS: dict[str, Ground] = {
     "order11-1": Ground(
-        Label("It could endanger the life, body or property of the person or of others", "本人又は第三者の生命、身体又は財産に危害が及ぶおそれ"),
+        Label(
+            "It could endanger the life, body or property of the person or of others",
+            "本人又は第三者の生命、身体又は財産に危害が及ぶおそれ",
+        ),
         "Cabinet Order 11(i)",
     ),
     "order11-2": Ground(
-        Label("It could encourage or induce an unlawful or unjust act", "違法又は不当な行為を助長し、又は誘発するおそれ"),
+        Label(
+            "It could encourage or induce an unlawful or unjust act", "違法又は不当な行為を助長し、又は誘発するおそれ"
+        ),
         "Cabinet Order 11(ii)",
     ),
     "order11-3": Ground(
-        Label("It could harm national security or relations with other countries", "国の安全が害されるおそれ、他国等との信頼関係が損なわれるおそれ等"),
+        Label(
+            "It could harm national security or relations with other countries",
+            "国の安全が害されるおそれ、他国等との信頼関係が損なわれるおそれ等",
+        ),
         "Cabinet Order 11(iii)",
     ),
     "order11-4": Ground(
-        Label("It could hinder the prevention or investigation of crime, or public order", "犯罪の予防、鎮圧又は捜査その他の公共の安全と秩序の維持に支障が及ぶおそれ"),
+        Label(
+            "It could hinder the prevention or investigation of crime, or public order",
+            "犯罪の予防、鎮圧又は捜査その他の公共の安全と秩序の維持に支障が及ぶおそれ",
+        ),
         "Cabinet Order 11(iv)",
     ),
     "art33-2-1": Ground(
-        Label("It could harm the life, body, property or other rights of the person or of others", "本人又は第三者の生命、身体、財産その他の権利利益を害するおそれ"),
+        Label(
+            "It could harm the life, body, property or other rights of the person or of others",
+            "本人又は第三者の生命、身体、財産その他の権利利益を害するおそれ",
+        ),
         "APPI Art. 33(5), 33(2)(i)",
     ),
     "art33-2-2": Ground(
-        Label("It could seriously hinder the proper conduct of the operator's business", "業務の適正な実施に著しい支障を及ぼすおそれ"),
+        Label(
+            "It could seriously hinder the proper conduct of the operator's business",
+            "業務の適正な実施に著しい支障を及ぼすおそれ",
+        ),
         "APPI Art. 33(5), 33(2)(ii)",
     ),
     "art33-2-3": Ground(
@@ -62,7 +79,10 @@ GROUNDS: dict[str, Ground] = {
         "APPI Art. 33(5), 33(2)(iii)",
     ),
     "no-provision-record": Ground(
-        Label("Not a record that the law asks for of provision to or from third parties", "法令上の作成義務に基づく第三者提供記録に当たらないもの"),
+        Label(
+            "Not a record that the law asks for of provision to or from third parties",
+            "法令上の作成義務に基づく第三者提供記録に当たらないもの",
+        ),
         "APPI Art. 33(5), guideline 3-8-3",
     ),
     "no-statutory-item": Ground(
@@ -209,7 +229,9 @@ def as_csv(found: Disclosure, language: Language) -> bytes:
     """For tables: a row for each item of each record, and one for each ground of what is left out. UTF-8 with its mark."""
     text = io.StringIO()
     out = csv.writer(text)
-    out.writerow(["record", "day", "kind", "law", "partner", "item", "label", "statutory", "value", "replaced_by", "replaces"])
+    out.writerow(
+        ["record", "day", "kind", "law", "partner", "item", "label", "statutory", "value", "replaced_by", "replaces"]
+    )
     for line in found.lines:
         head = [line.record_id, line.on, getattr(line.label, language), line.law, line.partner]
         tail = [line.corrected_by or line.annulled_by, line.replaces]

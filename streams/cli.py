@@ -40,14 +40,15 @@ from .cluster import apply, connect
 from .demo.cast import DemoError
 from .demo.run import Show
 from .demo.run import run as run_demo
+from .disclose import disclosing
 from .embedded.command import DIRECTORY, heeding, up
 from .embedded.stack import StackError
 from .keycommands import keys
 from .ledgercommands import ledger as ledger_group
 from .logcommands import log as log_group
 from .partnercommands import partners_group
-from .rebuild import view_group
 from .reading import Journal, Look, noted, reading
+from .rebuild import view_group
 from .recovery import lanes_group, replaying
 from .snapshot import Topics
 from .swapcommands import swaps_group
@@ -118,6 +119,7 @@ main.add_command(lanes_group)
 main.add_command(view_group)
 main.add_command(revisions.registry_group)
 main.add_command(ledger_group)
+main.add_command(disclosing)
 main.add_command(log_group)
 
 

@@ -1,7 +1,7 @@
 """A disclosure as a letter that a person can read, in Japanese or English."""
 
 import io
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 from xml.sax.saxutils import escape
 
@@ -46,7 +46,9 @@ WORDS: dict[str, Label] = {
     "corrected": Label("Corrected by record", "訂正後の記録"),
     "annulled": Label("Annulled by record", "取消しの記録"),
     "replaces": Label("Takes the place of record", "訂正・取消しの対象"),
-    "extra": Label("* kept by us though the law doesn't ask for it", "* 法定の記録事項ではありませんが、当社が記録しているもの"),
+    "extra": Label(
+        "* kept by us though the law doesn't ask for it", "* 法定の記録事項ではありませんが、当社が記録しているもの"
+    ),
     "left": Label("What is not shown, and why", "開示しないもの及びその理由"),
     "count": Label("Number", "件数"),
     "ground": Label("Ground", "理由"),
@@ -73,6 +75,22 @@ BASES: dict[str, Label] = {
     "consent": Label("The person's consent was obtained", "本人の同意を得ている"),
     "opt-out": Label("Opt-out (Art. 27(2))", "オプトアウト(法第27条第2項)"),
 }
+LAWS: dict[str, str] = {
+    "APPI Art. 29(1), Rules 19, 20(1)(ii)": "法第29条第1項、規則第19条・第20条第1項第2号",
+    "APPI Arts. 27(2), 29(1), Rules 19, 20(1)(i)": "法第27条第2項・第29条第1項、規則第19条・第20条第1項第1号",
+    "APPI Art. 30(3), Rules 22 to 24": "法第30条第3項、規則第22条から第24条まで",
+    "APPI Art. 31(3), Rules 26 to 28": "法第31条第3項、規則第26条から第28条まで",
+    "Cabinet Order 11(i)": "施行令第11条第1号",
+    "Cabinet Order 11(ii)": "施行令第11条第2号",
+    "Cabinet Order 11(iii)": "施行令第11条第3号",
+    "Cabinet Order 11(iv)": "施行令第11条第4号",
+    "APPI Art. 33(5), 33(2)(i)": "法第33条第5項・第2項第1号",
+    "APPI Art. 33(5), 33(2)(ii)": "法第33条第5項・第2項第2号",
+    "APPI Art. 33(5), 33(2)(iii)": "法第33条第5項・第2項第3号",
+    "APPI Art. 33(5), guideline 3-8-3": "法第33条第5項、ガイドライン通則編3-8-3",
+    "record rules": "記録規程",
+}
+"""How Japanese cites what rules and grounds name in English; another is shown as it stands."""
 COUNTERPARTS = ("recipient_name", "provider_name")
 
 
@@ -86,28 +104,6 @@ class Letterhead(Struct, frozen=True):
     font: str = ""
 
 
-class _Page(Canvas):
-    """Writes the number of pages on each, which is known at the end only."""
-
-    def __init__(self, *words: Any, foot: Callable[[int, int], str], font: str, **named: Any) -> None:
-        super().__init__(*words, **named)
-        self._foot, self._face = foot, font
-        self._states: list[dict[str, Any]] = []
-
-    def showPage(self) -> None:  # noqa: N802  # reportlab's name
-        self._states.append(dict(self.__dict__))
-        self._startPage()
-
-    def save(self) -> None:
-        for number, state in enumerate(self._states, 1):
-            self.__dict__.update(state)
-            self.setFont(self._face, 8)
-            self.setFillColor(GREY)
-            self.drawRightString(A4[0] - MARGIN, 11 * mm, self._foot(number, len(self._states)))
-            super().showPage()
-        super().save()
-
-
 def font(path: str) -> str:
     """The name of the font to write in: the one embedded from a file, else one that every reader of Japanese PDFs brings."""
     if not path:
@@ -116,13 +112,13 @@ def font(path: str) -> str:
     try:
         pdfmetrics.registerFont(TTFont("letter", path))
     except (TTFError, OSError):
-        raise Misconfigured(f"operator.font: {path} is no TrueType font that can be read: name a .ttf or .ttc") from None
+        raise Misconfigured(
+            f"operator.font: {path} is no TrueType font that can be read: name a .ttf or .ttc"
+        ) from None
     return "letter"
 
 
-def as_pdf(
-    found: Disclosure, head: Letterhead, number: str, language: Language, names: Mapping[str, Label]
-) -> bytes:
+def as_pdf(found: Disclosure, head: Letterhead, number: str, language: Language, names: Mapping[str, Label]) -> bytes:
     """The letter. `names` are the labels of data items and purposes by their codes."""
     return _Writer(head, number, language, names).written(found)
 
@@ -138,7 +134,13 @@ class _Writer:
             # CJK breaks a line anywhere, which is right for Japanese and, in English, keeps names without spaces inside
             wrap = "CJK" if language == "ja" else None
             return ParagraphStyle(
-                f"s{size}{len(more)}", fontName=self.font, fontSize=size, leading=lead, wordWrap=wrap, splitLongWords=1, **more
+                f"s{size}{len(more)}",
+                fontName=self.font,
+                fontSize=size,
+                leading=lead,
+                wordWrap=wrap,
+                splitLongWords=1,
+                **more,
             )
 
         self.body = style(9.5, 15)
@@ -148,18 +150,33 @@ class _Writer:
         self.heading = style(11.5, 17, spaceBefore=12, spaceAfter=4)
 
     def written(self, found: Disclosure) -> bytes:
-        out = io.BytesIO()
+        """The letter's bytes. It is set twice, since only the first setting says how many pages there are."""
+        pages, _ = self._set(found, 0)
+        return self._set(found, pages)[1]
+
+    def _set(self, found: Disclosure, pages: int) -> tuple[int, bytes]:
+        out, text = io.BytesIO(), self.word("page")
+
+        def foot(canvas: Canvas, _: SimpleDocTemplate) -> None:
+            canvas.setFont(self.font, 8)
+            canvas.setFillColor(GREY)
+            canvas.drawRightString(
+                A4[0] - MARGIN, 11 * mm, f"{self.number}    {text.format(canvas.getPageNumber(), pages)}"
+            )
+
         document = SimpleDocTemplate(
-            out, pagesize=A4, leftMargin=MARGIN, rightMargin=MARGIN, topMargin=MARGIN, bottomMargin=MARGIN,
-            title=self.word("title"), author=self.head.name, lang="ja-JP" if self.language == "ja" else "en-GB",
-        )  # fmt: skip
-        page = self.word("page")
-
-        def canvas(*words: Any, **named: Any) -> _Page:
-            return _Page(*words, foot=lambda number, all_: f"{self.number}    {page.format(number, all_)}", font=self.font, **named)
-
-        document.build(self._story(found, document.width), canvasmaker=canvas)
-        return out.getvalue()
+            out,
+            pagesize=A4,
+            leftMargin=MARGIN,
+            rightMargin=MARGIN,
+            topMargin=MARGIN,
+            bottomMargin=MARGIN,
+            title=self.word("title"),
+            author=self.head.name,
+            lang="ja-JP" if self.language == "ja" else "en-GB",
+        )
+        document.build(self._story(found, document.width), onFirstPage=foot, onLaterPages=foot)
+        return document.page, out.getvalue()
 
     def word(self, name: str) -> str:
         text: str = getattr(WORDS[name], self.language)
@@ -189,9 +206,16 @@ class _Writer:
         return story
 
     def _record(self, line: Line, width: float) -> list[Flowable]:
-        rows = [(f"{getattr(each.label, self.language)}{'' if each.statutory else ' *'}", self._said(each)) for each in line.values]
-        rows += [(self.word("law"), line.law), (self.word("record"), line.record_id)]
-        for name, value in (("corrected", line.corrected_by), ("annulled", line.annulled_by), ("replaces", line.replaces)):
+        rows = [
+            (f"{getattr(each.label, self.language)}{'' if each.statutory else ' *'}", self._said(each))
+            for each in line.values
+        ]
+        rows += [(self.word("law"), self._law(line.law)), (self.word("record"), line.record_id)]
+        for name, value in (
+            ("corrected", line.corrected_by),
+            ("annulled", line.annulled_by),
+            ("replaces", line.replaces),
+        ):
             if value:
                 rows.append((self.word(name), value))
         title = Paragraph(f"{line.on}　{self._safe(getattr(line.label, self.language))}", self.body)
@@ -202,19 +226,23 @@ class _Writer:
             return self.word("missing")
         many = each.value if isinstance(each.value, list | tuple) else [each.value]
         known = {**self.names, **BASES} if each.name == "legal_basis" else self.names
-        return "、".join(self._named(known, str(one)) for one in many) if self.language == "ja" else ", ".join(
-            self._named(known, str(one)) for one in many
-        )  # fmt: skip
+        return ("、" if self.language == "ja" else ", ").join(self._named(known, str(one)) for one in many)
 
     def _named(self, known: Mapping[str, Label], code: str) -> str:
-        return getattr(known[code], self.language) if code in known else code
+        return str(getattr(known[code], self.language)) if code in known else code
+
+    def _law(self, text: str) -> str:
+        return LAWS.get(text, text) if self.language == "ja" else text
 
     def _left(self, left: tuple[LeftOut, ...], width: float) -> list[Flowable]:
         title = Paragraph(self.word("left"), self.heading)
         if not left:
             return [title, Paragraph(self.word("nothing"), self.body)]
         rows = [
-            (f"{each.count} {self.word(f'{each.what}_of')}", f"{getattr(each.label, self.language)} ({each.law})")
+            (
+                f"{each.count} {self.word(f'{each.what}_of')}",
+                f"{getattr(each.label, self.language)} ({self._law(each.law)})",
+            )
             for each in left
         ]
         return [KeepTogether([title, self._table(rows, width)])]
@@ -223,12 +251,18 @@ class _Writer:
         command = "todoke log verify --receipt receipts/RECORD.json --key log.pub"
         check = [Paragraph(self.word("check"), self.heading), Paragraph(self.word("how"), self.body)]
         write = [Paragraph(self.word("write"), self.heading)]
-        write += [Paragraph(self._safe(each), self.body) for each in (self.head.name, self.head.address, self.head.contact) if each]
+        write += [
+            Paragraph(self._safe(each), self.body)
+            for each in (self.head.name, self.head.address, self.head.contact)
+            if each
+        ]
         write.append(Paragraph(self.word("wrong"), self.body))
         return [KeepTogether([*check, Paragraph(command, self.small)]), KeepTogether(write)]
 
     def _table(self, rows: list[tuple[str, str]], width: float) -> Table:
-        cells = [[Paragraph(self._safe(label), self.small), Paragraph(self._safe(value), self.body)] for label, value in rows]
+        cells = [
+            [Paragraph(self._safe(label), self.small), Paragraph(self._safe(value), self.body)] for label, value in rows
+        ]
         return Table(
             cells,
             colWidths=[LABELS, width - LABELS],

@@ -64,8 +64,9 @@ async def test_every_look_is_a_sealed_row_for_everybody_who_is_shown(town: Town,
     missing = await said(place, "subject", "nobody", *WHY)
     first = looks(town)
     raw = b"".join(each.payload for each in town.reader().values("provision-log", LogRow) if each.kind == "look-up")
-    both = {"subject": "taro", "other_subject": "hanako"}
-    joins = IdentityLink(event_id="joins", occurred_at=NOON + 5000, action="merge", **both)
+    joins = IdentityLink(
+        event_id="joins", occurred_at=NOON + 5000, action="merge", subject="taro", other_subject="hanako"
+    )
     await town.publish("identity-links", joins)
     await town.settled()
     await said(place, "subject", "taro", *WHY)

@@ -161,7 +161,9 @@ async def test_a_view_that_refuses_names_the_setting_and_shows_no_secret(house: 
         await house.said(
             "operator", "subject", "taro", *WHY, TODOKE_REDIS=house.secured.redis_url(ca=house.secured.other_ca)
         ),
-        await house.said("operator", "subject", "taro", *WHY, TODOKE_REDIS=house.secured.redis_url(ca=Path("/missing"))),
+        await house.said(
+            "operator", "subject", "taro", *WHY, TODOKE_REDIS=house.secured.redis_url(ca=Path("/missing"))
+        ),
     ]
 
     for (code, text), fix in zip(
