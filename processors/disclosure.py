@@ -97,7 +97,7 @@ DECISIONS = tuple(name for name in GROUNDS if name.startswith(("order11", "art33
 
 
 class Value(Struct, frozen=True):
-    """One item of a record as it is shown: a list where it has several; None where the record lacks it."""
+    """One item of a record as it is shown: a list where it has several; None where it is required, and the record lacks it."""
 
     name: str
     label: Label
@@ -205,7 +205,11 @@ def _line(record: Record, rule: RecordRule, items: Sequence[Item], after: Record
         on=record.anchor,
         at=record.at,
         partner=record.partner,
-        values=tuple(Value(each.name, each.label, each.statutory, _value(record, each)) for each in items),
+        values=tuple(
+            Value(each.name, each.label, each.statutory, value)
+            for each in items
+            if (value := _value(record, each)) is not None or each.required
+        ),
         corrected_by="" if annulled else by,
         annulled_by=by if annulled else "",
         replaces=record.supersedes,

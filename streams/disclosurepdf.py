@@ -91,6 +91,12 @@ LAWS: dict[str, str] = {
     "record rules": "記録規程",
 }
 """How Japanese cites what rules and grounds name in English; another is shown as it stands."""
+METHODS: dict[str, Label] = {
+    "each": Label("Each time", "提供の都度"),
+    "lump-sum": Label("Once for a period", "一括"),
+    "substitute": Label("By a contract or document", "契約書等による代替"),
+}
+CODES = {"legal_basis": BASES, "method": METHODS}
 COUNTERPARTS = ("recipient_name", "provider_name")
 
 
@@ -225,7 +231,7 @@ class _Writer:
         if each.value is None:
             return self.word("missing")
         many = each.value if isinstance(each.value, list | tuple) else [each.value]
-        known = {**self.names, **BASES} if each.name == "legal_basis" else self.names
+        known = CODES.get(each.name, self.names)
         return ("、" if self.language == "ja" else ", ").join(self._named(known, str(one)) for one in many)
 
     def _named(self, known: Mapping[str, Label], code: str) -> str:

@@ -110,13 +110,12 @@ async def test_a_person_gets_their_records_with_receipts_that_an_outsider_verifi
             "provisions", provide(name, "meta", counterpart_name="くらCRM", counterpart_address="東京都")
         )
     await town.settled()
-    place = environ(town, tmp_path)
-    config = Path(place["TODOKE_CONFIG"])
-    config.write_text(
-        f'{config.read_text()}[ledger]\nvault = "{tmp_path}/vault"\nlog = "{tmp_path}/log"\nguard = "{tmp_path}/guard"\n'
+    more = (
+        f'[ledger]\nvault = "{tmp_path}/vault"\nlog = "{tmp_path}/log"\nguard = "{tmp_path}/guard"\n'
         f'origin = "log.example"\nkey = "file:{tmp_path}/log.key"\npublish_ms = 50\n'
         f'[operator]\nname = "{HEAD.name}"\ncontact = "{HEAD.contact}"\n'
     )
+    place = environ(town, tmp_path, more)
     public = await said(place, "ledger", "key", str(tmp_path / "log.key"))
     (tmp_path / "log.pub").write_text(public.output)
     loaded, keyring = settings.load(place), town.made.tools.keyring

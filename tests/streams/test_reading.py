@@ -28,13 +28,13 @@ READING = {
 """Commands that show somebody's data, with what they are asked here."""
 
 
-def environ(town: Town, directory: Path) -> dict[str, str]:
+def environ(town: Town, directory: Path, more: str = "") -> dict[str, str]:
     kafka, path = town.settings.kafka, directory / "todoke.toml"
     path.write_text(
         f'namespace = "{town.settings.namespace}"\nkeys = "{town.settings.keys}"\n'
         f'[kafka]\nbootstrap = "{kafka.bootstrap}"\nreplication = 1\nin_sync = 1\n'
         f"partitions = {kafka.partitions}\nlane_partitions = {kafka.lane_partitions}\n"
-        f'[redis]\nurl = "{town.settings.redis.url}"\n'
+        f'[redis]\nurl = "{town.settings.redis.url}"\n{more}'
     )
     return {**os.environ, "TODOKE_CONFIG": str(path)}
 
