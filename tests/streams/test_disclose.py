@@ -123,7 +123,7 @@ async def test_a_person_gets_their_records_with_receipts_that_an_outsider_verifi
     runner = shards.runner(loaded, ledger, 0, keyring, Metrics())
     runner.start()
     ref = subject_ref(keyring, "taro")
-    assert await town.until(lambda: any(each.record.kind == "provision" for each in ledger.vault.of(ref)))
+    assert await town.until(lambda: sum(each.record.kind == "provision" for each in ledger.vault.of(ref)) == 2)
     runner.stop()
     ledger.publish()
     ledger.close()
@@ -134,12 +134,14 @@ async def test_a_person_gets_their_records_with_receipts_that_an_outsider_verifi
 
     assert done.exit_code == 0, done.output
     files = sorted(each.relative_to(tmp_path / "out") for each in (tmp_path / "out").rglob("*") if each.is_file())
-    assert [each.suffix for each in files] == [".csv", ".json", ".pdf", ".json"]
+    assert [each.suffix for each in files] == [".csv", ".json", ".pdf", ".json", ".json"]
     assert not any("taro" in str(each) or ref in str(each) for each in files)
     assert {stat.S_IMODE((tmp_path / "out" / each).stat().st_mode) for each in files} == {0o600}
     told = msgspec.json.decode((tmp_path / "out" / files[1]).read_bytes())
-    (line,) = told["lines"]
-    assert {each["name"]: each["value"] for each in line["values"]}["recipient_name"] == "くらCRM"
+    wrong, right = told["lines"]
+    names = [{one["name"]: one["value"] for one in each["values"]}["recipient_name"] for each in (wrong, right)]
+    assert names == ["くらMRC", "くらCRM"]
+    assert (wrong["corrected_by"], right["replaces"]) == (right["record_id"], wrong["record_id"])
     proof = await said(
         place, "log", "verify", "--receipt", str(tmp_path / "out" / files[3]), "--key", str(tmp_path / "log.pub")
     )

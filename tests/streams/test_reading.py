@@ -114,9 +114,12 @@ def test_every_command_that_takes_a_person_asks_who_looks() -> None:
     of_people = {
         name: command
         for name, command in leaves("todoke", main)
-        if any(isinstance(each, click.Argument) and each.name in {"subject", "event_id"} for each in command.params)
+        if any(
+            isinstance(each, click.Argument) and each.name in {"subject", "event_id", "record_id"}
+            for each in command.params
+        )
     }
 
-    assert set(READING) <= set(of_people)
+    assert {*READING, "todoke disclose", "todoke ledger receipt"} <= set(of_people)
     for name, command in of_people.items():
         assert {"--by", "--ground"} <= {option for each in command.params for option in each.opts}, name
