@@ -4,6 +4,7 @@ Pure: the time against which an event is judged is the broker's append time, so 
 """
 
 from collections.abc import Callable
+from datetime import date
 from typing import Any
 
 from msgspec import Struct
@@ -172,9 +173,24 @@ def _suspension(
 def _provision(event: Provision, _: Policy, __: int, ___: dict[str, Register], holdings: dict[str, Holding]) -> None:
     if not event.counterpart or len(event.counterpart) > LONGEST:
         raise Refused("too-long", "counterpart", f"Name the other side in 1 to {LONGEST} characters.")
-    if event.direction == "given":  # to a recipient that the registry lacks too: recorded, never refused
+    if event.annuls and event.corrects:
+        raise Refused("unknown-value", "annuls", "Say either which provision this one corrects, or which it annuls.")
+    if event.event_id in {event.annuls, event.corrects}:
+        raise Refused("unknown-value", "corrects", "Name an earlier event; this one can't take its own place.")
+    for name, day in (("period_start", event.period_start), ("period_end", event.period_end)):
+        if day and not _is_day(day):
+            raise Refused("unknown-value", name, "Write a day such as 2026-11-23, in JST.")
+    # to a recipient that the registry lacks too: recorded, never refused. What is annulled gave nobody anything
+    if event.direction == "given" and not event.annuls:
         items = tuple(sorted(set(event.items)))
         holdings[event.counterpart] = Holding(event.occurred_at, event.occurred_at, items)
+
+
+def _is_day(text: str) -> bool:
+    try:
+        return date.fromisoformat(text).isoformat() == text
+    except ValueError:
+        return False
 
 
 def _link(event: IdentityLink, *_: Any) -> None:

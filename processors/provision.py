@@ -19,15 +19,17 @@ JST = timezone(timedelta(hours=9), "JST")
 WHO = frozenset({"subject", "identifiers", "age", "other_subject"})
 """Fields of a row that say who it is about, or what only that person is."""
 UNREADABLE = "unreadable"
+EACH = "each"
 
 
 class _Plan(Struct, frozen=True):
-    """A rule, made ready for many rows: where each shown item is found, what must be there, and the retention class."""
+    """A rule, made ready for many rows: where each shown item is found, what must be there, retention, and by method."""
 
     rule: RecordRule
     shown: tuple[tuple[str, str], ...]
     required: tuple[tuple[str, str], ...]
     period: Retention
+    others: dict[str, Retention]
 
 
 class Recorder:
@@ -41,7 +43,7 @@ class Recorder:
     def record(self, row: LogRow, opened: bytes) -> Record:
         """The record of a row whose payload has been opened (JSON). One that can't be read is kept whole, as it is."""
         try:
-            payload: dict[str, Any] = msgspec.json.decode(opened)
+            payload = msgspec.json.decode(opened, type=dict[str, Any])
             facts = dict(payload.pop("event", {})) | payload
         except (msgspec.DecodeError, TypeError, ValueError):
             facts = {UNREADABLE: opened.decode("utf-8", "replace")}
@@ -54,6 +56,15 @@ class Recorder:
         facts["cause"] = row.cause
         if missing:
             facts["missing"] = missing
+        period, anchor, rolls, method = plan.period, day, "", str(shown.get("method") or facts.get("method") or EACH)
+        if method != EACH:
+            if other := plan.others.get(method):
+                period = other
+            else:  # such as a lump sum by opt-out, which Rule 19(2) leaves out
+                facts["irregular"] = ["method"]
+        if period.counts == "last-provision":
+            anchor = _until(shown.get("period_end") or facts.get("period_end"), day)
+            rolls = f"{plan.rule.name}|{row.partner}"
         return Record(
             record_id=row.row_id,
             kind=plan.rule.record,
@@ -63,10 +74,11 @@ class Recorder:
             source=row.source,
             number=row.number,
             partner=row.partner,
-            retention=plan.period.name,
-            anchor=day,
-            expires=expiry(day, plan.period.years),
+            retention=period.name,
+            anchor=anchor,
+            expires=expiry(anchor, period.years),
             supersedes=str(facts.get("supersedes") or ""),
+            rolls=rolls,
             disclosable=shown,
             principal=principal,
             internal=facts,
@@ -82,6 +94,7 @@ class Recorder:
                 tuple((item.name, item.source) for item in rule.items if "subject" in item.readers),
                 tuple((item.name, item.source) for item in rule.items if item.required),
                 self.rules.period(rule.retention),
+                {method: self.rules.period(name) for method, name in rule.methods.items()},
             )
             if len(self._plans) > 10_000:  # a day's kinds are few; days of replayed rows may be many
                 self._plans.clear()
@@ -97,6 +110,14 @@ def day_of(at: int) -> str:
 @lru_cache(1024)
 def _day(number: int) -> str:
     return (datetime(1970, 1, 1, tzinfo=UTC) + timedelta(days=number)).date().isoformat()
+
+
+def _until(text: object, day: str) -> str:
+    """The last day of provision that a row names, the row's own where it names none."""
+    try:
+        return date.fromisoformat(str(text)).isoformat() if text else day
+    except ValueError:
+        return day
 
 
 @lru_cache(1024)
@@ -123,6 +144,16 @@ def gaps(numbers: Iterable[tuple[str, int]]) -> dict[str, list[int]]:
             seen.setdefault(source, set()).add(number)
     missing = {source: sorted(set(range(1, max(theirs))) - theirs) for source, theirs in seen.items()}
     return {source: theirs for source, theirs in missing.items() if theirs}
+
+
+def together(records: Iterable[Record]) -> dict[str, str]:
+    """By record id, the day on which each expires: of those that roll together, the last of theirs."""
+    found = list(records)
+    last: dict[str, str] = {}
+    for each in found:
+        if each.rolls:
+            last[each.rolls] = max(last.get(each.rolls, ""), each.expires)
+    return {each.record_id: last.get(each.rolls, each.expires) for each in found}
 
 
 def standing(records: Sequence[Record]) -> Mapping[str, str]:

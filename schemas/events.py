@@ -98,7 +98,11 @@ class RightsRequest(Event, frozen=True, kw_only=True):
 
 
 class Provision(Event, frozen=True, kw_only=True):
-    """Data given to (APPI Art. 29), received from (Art. 30) or joined with that of (Art. 31) somebody else."""
+    """Data given to (APPI Art. 29), received from (Art. 30) or joined with that of (Art. 31) somebody else.
+
+    `period_start` and `period_end` are ISO days in JST; `corrects` or `annuls` is the event id of an earlier provision, whose
+    record this one's takes the place of.
+    """
 
     direction: Literal["given", "received", "joined"] = "given"
     counterpart: str
@@ -111,6 +115,14 @@ class Provision(Event, frozen=True, kw_only=True):
     items: tuple[str, ...] = ()
     how_acquired: str = ""
     consent_confirmed: str = ""
+    method: Literal["each", "lump-sum", "substitute"] = "each"
+    period_start: str = ""
+    period_end: str = ""
+    consent_event: str = ""
+    foreign_information: str = ""
+    opt_out_publication: str = ""
+    corrects: str = ""
+    annuls: str = ""
 
 
 class IdentityLink(Event, frozen=True, kw_only=True):

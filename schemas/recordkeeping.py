@@ -51,7 +51,8 @@ class RecordRule(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What a row of this kind becomes, from the day `since` on; of several, the one that names the row's legal basis.
 
     `duty` says whether the law asks for the record: one that nobody asked for is no record of provision in the sense of
-    Art. 33(5), and is not disclosed as one.
+    Art. 33(5), and is not disclosed as one. `methods` are the ways of recording besides each provision by itself, with the
+    class of retention of each; one that is not there is not allowed.
     """
 
     name: str
@@ -60,6 +61,7 @@ class RecordRule(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     since: str
     bases: tuple[str, ...] = ()
     retention: str
+    methods: dict[str, str] = {}
     duty: bool = False
     ground: str = ""
     law: str
@@ -102,24 +104,31 @@ def examine(rules: RecordRules) -> Iterable[Problem]:
     if rules.fallback not in {each.name for each in rules.record}:
         yield Problem(("fallback",), f"no rule is called {quoted(rules.fallback)}", "Name one that is there.")
     for place, each in enumerate(rules.record):
-        here = ("record", place)
-        if each.retention not in classes:
-            known = ", ".join(sorted(classes))
-            yield Problem((*here, "retention"), f"no class is called {quoted(each.retention)}", f"Use one of {known}.")
-        try:
-            date.fromisoformat(each.since)
-        except ValueError:
-            yield Problem((*here, "since"), f"{quoted(each.since)} is no day", "Write one such as 2022-04-01.")
-        if not each.duty and any(item.statutory for item in each.items):
-            what = "it has statutory items, but nobody has to make this record"
-            yield Problem((*here, "duty"), what, "Set duty = true, or take statutory from its items.")
-        for item in each.items:
-            if item.statutory and "subject" not in item.readers:
-                what = f"the item {quoted(item.name)} is statutory, but the person may not see it"
-                yield Problem((*here, "items"), what, 'Add "subject" to its readers.')
+        yield from _rule(("record", place), each, classes)
     for row, since, bases in {(each.row, each.since, each.bases) for each in rules.record}:
         if sum((each.row, each.since, each.bases) == (row, since, bases) for each in rules.record) > 1:
             yield Problem(("record",), f"two rules speak of {quoted(row)} from {since} on", "Give one another day.")
+
+
+def _rule(here: tuple[str | int, ...], each: RecordRule, classes: set[str]) -> Iterable[Problem]:
+    known = ", ".join(sorted(classes))
+    if each.retention not in classes:
+        yield Problem((*here, "retention"), f"no class is called {quoted(each.retention)}", f"Use one of {known}.")
+    for method, name in each.methods.items():
+        if name not in classes:
+            what = f"no class is called {quoted(name)}"
+            yield Problem((*here, "methods", method), what, f"Use one of {known}.")
+    try:
+        date.fromisoformat(each.since)
+    except ValueError:
+        yield Problem((*here, "since"), f"{quoted(each.since)} is no day", "Write one such as 2022-04-01.")
+    if not each.duty and any(item.statutory for item in each.items):
+        what = "it has statutory items, but nobody has to make this record"
+        yield Problem((*here, "duty"), what, "Set duty = true, or take statutory from its items.")
+    for item in each.items:
+        if item.statutory and "subject" not in item.readers:
+            what = f"the item {quoted(item.name)} is statutory, but the person may not see it"
+            yield Problem((*here, "items"), what, 'Add "subject" to its readers.')
 
 
 def _twice(table: str, names: Sequence[str]) -> Iterable[Problem]:

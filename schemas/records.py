@@ -18,7 +18,8 @@ class Record(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     `record_id` is the row's id (UUIDv5), so that a row that comes twice is one record. `retention` names a class of the
     record rules; it counts from `anchor`, and `expires` is the first day on which nobody has to keep it any more, which
     a later provision may put off (empty: it is never over). `disclosable` is what the person may see (APPI Art. 33(5)),
-    `principal` says who it is about, `internal` is for the privacy office, auditors and the Commission.
+    `principal` says who it is about, `internal` is for the privacy office, auditors and the Commission. Records of a person
+    that have the same `rolls` are kept until the last of them has expired: they stand for one that goes on.
     """
 
     record_id: str
@@ -33,6 +34,7 @@ class Record(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     anchor: str
     expires: str
     supersedes: str = ""
+    rolls: str = ""
     disclosable: dict[str, Any]
     principal: dict[str, Any]
     internal: dict[str, Any]

@@ -40,12 +40,14 @@ from .cluster import apply, connect
 from .demo.cast import DemoError
 from .demo.run import Show
 from .demo.run import run as run_demo
+from .disclose import disclosing
 from .embedded.command import DIRECTORY, heeding, up
 from .embedded.stack import StackError
 from .keycommands import keys
 from .ledgercommands import ledger as ledger_group
 from .logcommands import log as log_group
 from .partnercommands import partners_group
+from .reading import Journal, Look, noted, reading
 from .rebuild import view_group
 from .recovery import lanes_group, replaying
 from .snapshot import Topics
@@ -117,6 +119,7 @@ main.add_command(lanes_group)
 main.add_command(view_group)
 main.add_command(revisions.registry_group)
 main.add_command(ledger_group)
+main.add_command(disclosing)
 main.add_command(log_group)
 
 
@@ -220,11 +223,13 @@ main.add_command(swaps_group)
 @click.argument("subject")
 @click.option("--ref", is_flag=True, help="SUBJECT is an internal reference already.")
 @click.option("--events", is_flag=True, help="Read what became of each event from the topics, too.")
-def subject(subject: str, *, ref: bool, events: bool) -> None:
+@reading
+def subject(subject: str, *, ref: bool, events: bool, look: Look) -> None:
     """What is known of a person, what is owed to whom, and the evidence."""
     with opened() as made:
         name = subject if ref else subject_ref(made.tools.keyring, subject)
         found = story.of_subject(made.tools, name, Topics(made.settings, made.tools.codec) if events else None)
+        noted(Journal.of(made.tools), story.refs(found.record, name), look)
         if found.record is None:
             raise click.ClickException("nothing is known of this subject")
         console.print(people.subject_page(found, name))
@@ -232,22 +237,26 @@ def subject(subject: str, *, ref: bool, events: bool) -> None:
 
 @main.command()
 @click.argument("event_id")
-def event(event_id: str) -> None:
+@reading
+def event(event_id: str, look: Look) -> None:
     """What became of an event."""
     with opened() as made:
         outcome, owed = story.of_event(made.tools, event_id)
         if outcome is None:
             raise click.ClickException("no outcome is noted for this event: it was not taken in, or not yet")
+        noted(Journal.of(made.tools), [outcome.subject_ref], look)
         console.print(people.event_page(outcome, owed))
 
 
 @main.command()
 @click.argument("subject")
 @click.argument("scope")
-def check(subject: str, scope: str) -> None:
+@reading
+def check(subject: str, scope: str, look: Look) -> None:
     """Whether SCOPE, a purpose or channel, may be used for SUBJECT now. Ends with 0 for allow, 3 deny, 4 unknown."""
     with opened() as made:
         found = lookup.look_up(made.tools, subject, scope)
+        noted(Journal.of(made.tools), [subject_ref(made.tools.keyring, subject)], look)
         age = "age unknown" if found.age_ms is None else f"known {found.age_ms} ms ago"
         click.echo(f"{found.answer}: {', '.join(found.reasons)} ({age})")
     sys.exit({"allow": 0, "deny": 3, "unknown": 4}[found.answer])

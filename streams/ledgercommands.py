@@ -23,6 +23,7 @@ from todoke.sinks.vault.vault import Listed, Vault
 from . import build, providers, settings, shards
 from .ledger import run as running
 from .outbox import Letter
+from .reading import Journal, Look, noted, reading
 from .recording import HOLD, RELEASE
 from .terminal import console
 
@@ -105,7 +106,8 @@ def gaps(subject: str | None) -> None:
 @click.option(
     "--show", "faces", multiple=True, type=click.Choice(FACES), default=("head", "disclosable"), show_default=True
 )
-def receipt(record_id: str, faces: tuple[Face, ...]) -> None:
+@reading
+def receipt(record_id: str, faces: tuple[Face, ...], look: Look) -> None:
     """Print the receipt of a record: the faces shown, and the proof that the log holds it. `todoke log verify` checks it."""
     loaded, keyring = _loaded()
     for shard in range(loaded.ledger.shards):
@@ -113,6 +115,7 @@ def receipt(record_id: str, faces: tuple[Face, ...]) -> None:
             found = vault.find(record_id)
             if found:
                 made = shards.receipt(loaded, shard, vault, found, frozenset(faces))
+                _noted(loaded, keyring, found.record.subject_ref, look)
                 click.echo(msgspec.json.encode(made))
                 return
     raise Misconfigured(f"{record_id}: no shard keeps a record of that id: it was erased, or is still to come")
@@ -148,6 +151,15 @@ def _order(kind: str, subject: str, by: str, ground: str) -> None:
     finally:
         sending.close()
     click.echo(f"{kind} {name} is durable; the ledger acts on it when it reads it")
+
+
+def _noted(loaded: settings.Settings, keyring: Keyring, ref: str, look: Look) -> None:
+    sending = build.outbox(loaded)
+    topic = loaded.namespace + shards.ROWS
+    try:
+        noted(Journal(sending, build.codec(loaded, ()), keyring, topic, build.clock, os.urandom), [ref], look)
+    finally:
+        sending.close()
 
 
 def _loaded() -> tuple[settings.Settings, Keyring]:

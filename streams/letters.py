@@ -147,10 +147,14 @@ class Letters:
         for each in merged:
             for one in each.taken:
                 ref = each.record.subject_ref
-                row_id = str(uuid5(ROWS, f"{one.event.event_id}\x1f{ref}\x1f{one.change.kind}"))
-                payload = msgspec.json.encode(
-                    {"event": one.event, "demands": [demand for theirs in each.demands.values() for demand in theirs]}
-                )
+                row_id = _row_id(one.event.event_id, ref, one.change.kind)
+                said: dict[str, object] = {
+                    "event": one.event,
+                    "demands": [demand for theirs in each.demands.values() for demand in theirs],
+                }
+                if isinstance(one.event, Provision) and (earlier := one.event.corrects or one.event.annuls):
+                    said["supersedes"] = _row_id(earlier, ref, one.change.kind)
+                payload = msgspec.json.encode(said)
                 row = LogRow(
                     row_id=row_id,
                     kind=_row_kind(one.event),
@@ -192,6 +196,11 @@ class Letters:
 
 
 _PROVISION_ROWS = {"given": "provision-29", "received": "receipt-30", "joined": "related-31"}
+
+
+def _row_id(event_id: str, ref: str, kind: str) -> str:
+    """The id of the row of an event about a subject: the same however often it is made."""
+    return str(uuid5(ROWS, f"{event_id}\x1f{ref}\x1f{kind}"))
 
 
 def _row_kind(event: Event) -> str:

@@ -67,6 +67,9 @@ class Recording:
             elif row.kind == RELEASE:
                 vault.release(row.subject_ref, self._today())
         records = [self.recorder.record(row, opened) for row, opened in new]
+        for record in records:
+            if record.rolls:  # before it is kept, as above: put off twice is put off once
+                vault.put_off(record)
         offsets = {(each.topic() or "", each.partition() or 0): (each.offset() or 0) + 1 for each in messages}
         vault.append(records, offsets)
         metrics = self.tools.metrics

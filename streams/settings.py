@@ -107,6 +107,16 @@ class Ledger(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     keep_rows_ms: int = 7 * 86_400_000
 
 
+class Operator(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Who answers a person: the letterhead of a disclosure. `font` is a TrueType file to embed in it."""
+
+    name: str = ""
+    address: str = ""
+    representative: str = ""
+    contact: str = ""
+    font: str = ""
+
+
 class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """All settings. `namespace` goes before every topic, group and key, so that installations can share servers."""
 
@@ -120,6 +130,7 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     worker: Worker = Worker()
     callbacks: Callbacks = Callbacks()
     ledger: Ledger = Ledger()
+    operator: Operator = Operator()
     host: str = "0.0.0.0"  # noqa: S104  # probes and scrapes come from outside the pod
     port: int = 9464
 

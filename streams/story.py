@@ -37,15 +37,20 @@ def clock(at: int) -> str:
     return datetime.fromtimestamp(at / 1000, UTC).strftime("%Y-%m-%d %H:%M:%S.%f")[:-3]
 
 
+def refs(record: SubjectRecord | None, ref: str) -> list[str]:
+    """Every reference of the person that somebody who asks for `ref` is shown."""
+    return sorted(members(record) | {ref}) if record else [ref]
+
+
 def of_subject(tools: Tools, ref: str, topics: Topics | None = None) -> Story:
     """The story of one subject. With `topics`, what became of each event is read from them, which takes a while."""
     record = person(tools.view, ref)
-    refs = sorted(members(record) | {ref}) if record else [ref]
-    owed = [each for theirs in tools.view.obligations.all(refs) for each in theirs.values()]
+    names = refs(record, ref)
+    owed = [each for theirs in tools.view.obligations.all(names) for each in theirs.values()]
     obligations = sorted(owed, key=lambda each: (each.opened_at, each.scope))
     steps = [step for each in obligations for step in _of_obligation(each)]
     if topics:
-        outcomes = (each for each in topics.values("outcomes", Outcome) if each.subject_ref in refs)
+        outcomes = (each for each in topics.values("outcomes", Outcome) if each.subject_ref in names)
         steps += [_of_outcome(each) for each in {each.event_id: each for each in outcomes}.values()]
     verdicts = []
     policy = tools.rules.policy

@@ -40,6 +40,7 @@ class _Facts(Struct, frozen=True, array_like=True):
     supersedes: str
     disclosable: dict[str, Any]
     internal: dict[str, Any]
+    rolls: str = ""
 
 
 class _Who(Struct, frozen=True, array_like=True):

@@ -14,10 +14,12 @@ from uuid import UUID
 
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from msgspec import Struct
+from msgspec.structs import replace
 
 from todoke.processors.commitment import commit, fold_entry
 from todoke.processors.keys import Keyring, Random, log_generation, open_from_log, seal_for_log
 from todoke.processors.merkle import Edge, inclusion, leaf_hash
+from todoke.processors.provision import together
 from todoke.schemas.errors import Unopened
 from todoke.schemas.records import Record
 
@@ -251,9 +253,23 @@ class Vault:
         tag = self._tag(subject_ref)
         self._store.write([], [("facts", HELD + tag)])
         self._held.pop(tag, None)
-        for kept in list(self.of(subject_ref)):
+        theirs = list(self.of(subject_ref))
+        until = together(each.record for each in theirs)
+        for kept in theirs:
             if kept.key.startswith("hold/"):
-                self.move([kept.record.record_id], key_of(kept.record, today))
+                record = replace(kept.record, expires=until[kept.record.record_id])
+                self.move([record.record_id], key_of(record, today))
+
+    def put_off(self, record: Record) -> None:
+        """Keep the earlier records that this one rolls on (`rolls`) as long as it. Those that are held stay so."""
+        earlier = [
+            each.record.record_id
+            for each in self.of(record.subject_ref)
+            if each.record.rolls == record.rolls
+            and not each.key.startswith("hold/")
+            and each.key.rpartition("/")[2] < record.expires[:7]
+        ]
+        self.move(earlier, key_of(record))
 
     def due(self, today: date) -> list[str]:
         """The keys whose last record has expired by `today`: those of months that are over."""

@@ -11,8 +11,10 @@ import click
 
 from tests.contracts.rows import Expected, rows
 from todoke.processors import decide
-from todoke.schemas import errors
+from todoke.processors.disclosure import DECISIONS, GROUNDS
+from todoke.schemas import errors, toml
 from todoke.schemas.errors import Rejected, Retry, Split
+from todoke.schemas.recordkeeping import Reader
 from todoke.sinks.base import SOMEBODY_MUST_ACT_S
 from todoke.streams import acls
 from todoke.streams.cli import main
@@ -145,6 +147,52 @@ def outcome(expected: Expected) -> tuple[str, str]:
     return (ENDS[4], reasons) if reasons else (ENDS[0], "")
 
 
+READS: dict[Reader, str] = {"subject": "S", "desk": "D", "partner": "P", "auditor": "A", "commission": "C"}
+
+
+def records() -> str:
+    """Every record rule: of which row, since when, how long it is kept, by which law."""
+    rules = toml.default_records()
+    lines = (
+        (
+            f"`{each.name}`",
+            f"`{each.row}`" + (f": {', '.join(each.bases)}" if each.bases else ""),
+            each.since,
+            "law" if each.duty else "ours",
+            "; ".join(f"{one}: {rules.period(one).label.en}" for one in [each.retention]),
+            each.law,
+        )
+        for each in rules.record
+    )
+    return table(["record", "row", "since", "asked for by", "kept", "law"], lines)
+
+
+def items() -> str:
+    """Every item of every record: whether it must be there, whether it is statutory, who may see it."""
+    lines = (
+        (
+            f"`{rule.name}`",
+            f"`{item.name}`",
+            item.label.en,
+            ", ".join(["required"] * item.required + ["statutory"] * item.statutory) or "–",
+            " ".join(mark for reader, mark in READS.items() if reader in item.readers),
+            item.law,
+        )
+        for rule in toml.default_records().record
+        for item in rule.items
+    )
+    return table(["record", "item", "what it is", "", "who sees it", "law"], lines)
+
+
+def grounds() -> str:
+    """On what something is left out of a disclosure."""
+    lines = (
+        (f"`{name}`", each.label.en, each.law, "a decision" if name in DECISIONS else "the rules")
+        for name, each in GROUNDS.items()
+    )
+    return table(["ground", "means", "law", "who says so"], lines)
+
+
 BLOCKS: dict[str, Callable[[], str]] = {
     "metrics": metrics,
     "refusals": lambda: codes(errors.REASONS),
@@ -153,6 +201,9 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "commands": commands,
     "acls": rights,
     "faults": faults,
+    "records": records,
+    "items": items,
+    "grounds": grounds,
 }
 """What stands in each block, by its name."""
 

@@ -231,6 +231,27 @@ def test_a_provision_to_anybody_is_recorded() -> None:
     assert (change.writes, change.holdings) == ({}, {"nobody we know": Holding(NOW, NOW, ("a", "b"))})
 
 
+def test_what_is_annulled_gave_nobody_anything_and_a_correction_did() -> None:
+    assert admitted(provision("e", "meta", annuls="before")).holdings == {}
+    assert list(admitted(provision("e", "meta", corrects="before")).holdings) == ["meta"]
+
+
+@pytest.mark.parametrize(
+    ("field", "wrong"),
+    [
+        ("annuls", {"annuls": "a", "corrects": "b"}),
+        ("corrects", {"corrects": "e"}),
+        ("period_start", {"period_start": "20260901"}),
+        ("period_end", {"period_end": "2026-02-30"}),
+    ],
+)
+def test_a_provision_that_contradicts_itself_is_refused_by_its_field(field: str, wrong: dict[str, Any]) -> None:
+    with pytest.raises(Refused) as caught:
+        admitted(provision("e", "meta", **wrong))
+
+    assert (caught.value.reason, caught.value.field) == ("unknown-value", field)
+
+
 @pytest.mark.parametrize(("birth_date", "minor"), [("2007-06-01", False), ("2007-06-02", True), ("2012-06-02", True)])
 def test_an_age_is_a_restriction_while_it_makes_a_minor(birth_date: str, minor: bool) -> None:
     write = admit(born("e", birth_date, NOW + 10), POLICY, NOW).writes[AGE]

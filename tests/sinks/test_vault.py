@@ -163,6 +163,28 @@ def test_a_record_that_is_put_off_or_held_outlives_its_month(tmp_path: Path, key
     both.close()
 
 
+def test_records_that_roll_are_put_off_together_through_a_hold_and_its_release(
+    tmp_path: Path, keyring: Keyring
+) -> None:
+    both = ledger(tmp_path, keyring)
+    first, second, other = (
+        replace(record(number), subject_ref="one", retention="R3L", rolls=rolls, expires=expires)
+        for number, rolls, expires in ((1, "a", "2026-10-31"), (2, "a", "2027-03-31"), (3, "b", "2026-10-31"))
+    )
+    both.vault.append([first, other], {PLACE: 1})
+    both.vault.put_off(second)
+    both.vault.append([second], {PLACE: 2})
+    assert both.vault.months() == ["R3L/2026-10", "R3L/2027-03"]
+    both.vault.hold("one", "case")
+    both.vault.put_off(replace(second, expires="2027-04-30"))  # what is held stays under its hold
+    assert {each.key for each in both.vault.of("one")} == {"hold/case"}
+    both.vault.release("one", date(2026, 9, 1))
+    both.erase_due(date(2026, 11, 1))
+    found = {each.record.record_id: each.key for each in both.vault.of("one")}
+    assert found == {first.record_id: "R3L/2027-03", second.record_id: "R3L/2027-03"}
+    both.close()
+
+
 @pytest.mark.parametrize("seed", range(6))
 def test_an_older_vault_is_brought_up_to_its_log_and_erases_again(tmp_path: Path, keyring: Keyring, seed: int) -> None:
     rng = random.Random(seed)

@@ -28,6 +28,7 @@ from todoke.streams.settings import Settings
 pytestmark = pytest.mark.stack
 
 NAMESPACE = "safe."
+WHY = ("--by", "mori", "--ground", "a test")
 SECRETS = [*PASSWORDS.values(), VIEW_PASSWORD]
 
 
@@ -113,10 +114,10 @@ async def test_a_whole_way_with_the_rights_of_the_table_and_no_others(house: Hou
             assert all(map(process.alive, running)), _logs(house)
             assert time.monotonic() < deadline, text + _logs(house)
             await asyncio.sleep(0.5)
-        code, story = await house.said("operator", "subject", "taro", "--events")
+        code, story = await house.said("operator", "subject", "taro", "--events", *WHY)
         assert code == 0, story
         assert "withdraw" in story
-        assert (await house.said("operator", "check", "taro", "targeted-advertising"))[0] == 3
+        assert (await house.said("operator", "check", "taro", "targeted-advertising", *WHY))[0] == 3
         assert (await house.said("operator", "letters"))[0] == 0
         admin = house.secured.admin()
         groups = [each.group_id for each in admin.list_consumer_groups().result(30).valid]
@@ -156,11 +157,13 @@ async def test_what_is_refused_names_the_setting_and_shows_no_secret(
 
 async def test_a_view_that_refuses_names_the_setting_and_shows_no_secret(house: House) -> None:
     refused = [
-        await house.said("operator", "subject", "taro", TODOKE_REDIS=house.secured.redis_url("wrong-Pa55-zzz")),
+        await house.said("operator", "subject", "taro", *WHY, TODOKE_REDIS=house.secured.redis_url("wrong-Pa55-zzz")),
         await house.said(
-            "operator", "subject", "taro", TODOKE_REDIS=house.secured.redis_url(ca=house.secured.other_ca)
+            "operator", "subject", "taro", *WHY, TODOKE_REDIS=house.secured.redis_url(ca=house.secured.other_ca)
         ),
-        await house.said("operator", "subject", "taro", TODOKE_REDIS=house.secured.redis_url(ca=Path("/missing"))),
+        await house.said(
+            "operator", "subject", "taro", *WHY, TODOKE_REDIS=house.secured.redis_url(ca=Path("/missing"))
+        ),
     ]
 
     for (code, text), fix in zip(
