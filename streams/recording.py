@@ -79,7 +79,7 @@ class Recording:
                 metrics.count("todoke_ledger_incomplete_total", each.rule)
         metrics.batch("ledger", len(messages))
         if time.monotonic() - self.published_at >= self.tools.publish_s:
-            self.publish()
+            self.idle()
 
     def idle(self) -> None:
         """Publish what waits; when a new day has begun, erase what is over; now and then, cut the topic."""

@@ -18,7 +18,7 @@ from msgspec.structs import replace
 
 from todoke.processors.commitment import commit, fold_entry
 from todoke.processors.keys import Keyring, Random, log_generation, open_from_log, seal_for_log
-from todoke.processors.merkle import Edge, inclusion, leaf_hash
+from todoke.processors.merkle import inclusion, leaf_hash, node_hash
 from todoke.processors.provision import together
 from todoke.schemas.errors import Unopened
 from todoke.schemas.records import Record
@@ -163,11 +163,11 @@ class Vault:
     def path(self, leaf: int, place: int) -> tuple[list[bytes], int]:
         """The proof that a record's commitment is in its batch, and the batch's size. Raises `Unopened` where it is gone."""
         commitments = self.commitments(leaf)
-        hashes: dict[tuple[int, int], bytes] = {}
-        tree = Edge()
-        for each in commitments:
-            tree.append(leaf_hash(each), lambda level, index, value: hashes.__setitem__((level, index), value))
-        return inclusion(place, len(commitments), lambda level, index: hashes[level, index]), len(commitments)
+        levels = [[leaf_hash(each) for each in commitments]]
+        while len(levels[-1]) > 1:  # full subtrees alone: an odd one at the end is part of none
+            below = levels[-1]
+            levels.append([node_hash(*pair) for pair in zip(below[::2], below[1::2], strict=False)])
+        return inclusion(place, len(commitments), lambda level, index: levels[level][index]), len(commitments)
 
     def commitments(self, leaf: int) -> list[bytes]:
         """The commitments of a leaf's batch, in their places."""
