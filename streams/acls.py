@@ -9,15 +9,19 @@ from todoke.schemas.events import INTAKE
 
 from .topics import PARTNER, TOPICS
 
-Role = Literal["worker", "dispatcher", "operator", "deployer", "upstream"]
+Role = Literal["worker", "dispatcher", "ledger", "operator", "deployer", "upstream"]
 LANE = f"directives.{PARTNER}"
 
 
 class Access(Struct, frozen=True, kw_only=True):
-    """What a role does with topics, by their rows in `TOPICS`; how the groups begin that it reads in; and why."""
+    """What a role does with topics, by their rows in `TOPICS`; how the groups begin that it reads in; and why.
+
+    `cuts` are topics whose oldest messages it deletes.
+    """
 
     reads: tuple[str, ...] = ()
     writes: tuple[str, ...] = ()
+    cuts: tuple[str, ...] = ()
     administers: bool = False
     groups: tuple[str, ...] = ()
     doc: str
@@ -37,6 +41,12 @@ ACCESS: dict[Role, Access] = {
         writes=("receipts", "obligations", "told", "provision-log", "dead-letters", "keys"),
         groups=("todoke.dispatch.", "todoke.reader"),
         doc="`todoke dispatch`; the lanes of its partners are enough",
+    ),
+    "ledger": Access(
+        reads=("provision-log",),
+        cuts=("provision-log",),
+        groups=("todoke.ledger.",),
+        doc="`todoke ledger run`; Delete on the topic that it reads, to let go of rows that it has",
     ),
     "operator": Access(
         reads=(*EVENTS, *KEPT, "outcomes", "receipts", "dead-letters", "lane-orders", "registry", "keys"),

@@ -1,5 +1,6 @@
 """Shards of the ledger, from settings: which partitions are whose, where each keeps what it has, by which key it signs."""
 
+import logging
 import os
 import time
 from collections.abc import Mapping
@@ -33,6 +34,7 @@ from .recording import Recording, RecordingTools
 from .runner import Hooks, Runner, consumer_config
 from .settings import Settings
 
+log = logging.getLogger(__name__)
 ROWS = "provision-log"
 ASK_S = 10.0
 
@@ -120,8 +122,8 @@ def receipt(settings: Settings, shard: int, vault: Vault, kept: Kept, faces: fro
         raise Unproved("log: the record's entry is kept and not published yet: try again in a moment")
     path, many = vault.path(kept.leaf, kept.place)
     batch = InBatch(kept.place, many, path, vault.entries(kept.leaf, 1)[0])
-    log = InLog(kept.leaf, inclusion(kept.leaf, size, hashes_of(size, read)), signed)
-    return made(show(kept.record, kept.salt, faces), batch, log)
+    inside = InLog(kept.leaf, inclusion(kept.leaf, size, hashes_of(size, read)), signed)
+    return made(show(kept.record, kept.salt, faces), batch, inside)
 
 
 def runner(settings: Settings, opened: Ledger, shard: int, keyring: Keyring, metrics: Metrics) -> Runner:
@@ -160,12 +162,16 @@ def cut(admin: AdminClient, offsets: Mapping[tuple[str, int], int], before: int)
     for place, future in admin.list_offsets(places).items():
         try:
             first = future.result(ASK_S).offset
-        except KafkaException:
-            continue  # next time
+        except KafkaException as error:
+            log.warning("%s/%d: not cut this time: %s", place.topic, place.partition, error.args[0].name())
+            continue
         durable = offsets[place.topic, place.partition]
         wanted.append(TopicPartition(place.topic, place.partition, durable if first < 0 else min(first, durable)))
-    if wanted:
-        admin.delete_records(wanted)
+    for place, done in (admin.delete_records(wanted) if wanted else {}).items():
+        try:
+            done.result(ASK_S)
+        except KafkaException as error:  # rows stay longer than they should, and nothing is lost
+            log.error("%s/%d: rows can't be let go: %s", place.topic, place.partition, error.args[0].name())  # noqa: TRY400
 
 
 def _text(reference: str) -> str:

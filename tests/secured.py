@@ -85,6 +85,8 @@ def _bindings(role: acls.Role, namespace: str, partners: list[str]) -> Iterator[
         yield allow(ResourceType.TOPIC, name, AclOperation.READ)
     for name in acls.full(access.writes, namespace, partners):
         yield allow(ResourceType.TOPIC, name, AclOperation.WRITE)
+    for name in acls.full(access.cuts, namespace, partners):
+        yield allow(ResourceType.TOPIC, name, AclOperation.DELETE)
     if access.administers:
         for operation in (
             AclOperation.CREATE,

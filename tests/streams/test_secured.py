@@ -13,17 +13,19 @@ from typing import Any
 import msgspec
 import pytest
 from click.testing import CliRunner
+from confluent_kafka import TopicPartition
+from confluent_kafka.admin import AdminClient, OffsetSpec
 
 from tests.laws.events import grant, provide, topic_of, withdraw
 from tests.secured import PASSWORDS, VIEW_PASSWORD, Secured
 from tests.secured import provide as secure
 from tests.town import PATIENCE_S, SECRET, TOKEN, WEBHOOKS
 from todoke.sinks import emulators
-from todoke.streams import build, cluster, keyfile
+from todoke.streams import build, cluster, keyfile, providers, shards
 from todoke.streams.cli import main
 from todoke.streams.embedded import process
 from todoke.streams.embedded.process import Identity
-from todoke.streams.settings import Settings
+from todoke.streams.settings import Settings, load
 
 pytestmark = pytest.mark.stack
 
@@ -60,6 +62,8 @@ class House:
         lines += ["partitions = 2", "lane_partitions = 1", "[kafka.client]"]
         found = {**self.secured.client(role), "sasl.password": "env:TODOKE_KAFKA_PASSWORD", **client}
         lines += [f'"{key}" = {json.dumps(value)}' for key, value in found.items()]
+        lines += ["[ledger]", f'key = "file:{self.folder}/log.key"']
+        lines += [f'{each} = "{self.folder}/{each}"' for each in ("vault", "log", "guard")]
         path = self.folder / f"{role}{len(client)}.toml"
         path.write_text("\n".join(lines))
         return path
@@ -102,7 +106,9 @@ async def test_a_whole_way_with_the_rights_of_the_table_and_no_others(house: Hou
     said = [provide("taro", "kura-crm"), grant("taro"), withdraw("taro"), grant("hanako")]
     lines = [msgspec.json.encode({"topic": topic_of(each), "event": each}) for each in said]
     (house.folder / "events.jsonl").write_bytes(b"\n".join(lines))
+    assert (await house.said("ledger", "ledger", "key", str(house.folder / "log.key")))[0] == 0
     running = [house.start("worker", "worker"), house.start("dispatcher", "dispatch")]
+    running.append(house.start("ledger", "ledger", "run"))
     try:
         assert (await house.said("upstream", "publish", str(house.folder / "events.jsonl")))[0] == 0
         deadline = time.monotonic() + PATIENCE_S
@@ -125,9 +131,24 @@ async def test_a_whole_way_with_the_rights_of_the_table_and_no_others(house: Hou
     finally:
         ended = [await asyncio.to_thread(process.end, each, 60.0) for each in running]
     assert all(ended)
+    assert await asyncio.to_thread(_cut, house) > 0
     logs = _logs(house)
     assert not [line for line in logs.splitlines() if " ERROR " in line or " CRITICAL " in line], logs
     assert not [each for each in SECRETS if each in logs + text + story]
+
+
+def _cut(house: House) -> int:
+    """Let go of all rows that the ledger has, as the ledger; how many are gone by the broker's account."""
+    loaded = load({**os.environ, **house.variables("ledger")})
+    vault = shards.vault(loaded, providers.load(loaded.keys), 0, reading=True)
+    offsets = vault.offsets()
+    vault.close()
+    shards.cut(
+        AdminClient({"bootstrap.servers": loaded.kafka.bootstrap, **loaded.kafka.client}), offsets, build.clock()
+    )
+    places = {TopicPartition(*place): OffsetSpec.earliest() for place in offsets}  # type: ignore[no-untyped-call]
+    admin = house.secured.admin()
+    return sum(each.result(30).offset for each in admin.list_offsets(places).values())
 
 
 WRONG: dict[str, tuple[dict[str, str], dict[str, str]]] = {
