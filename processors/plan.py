@@ -39,6 +39,8 @@ NAMESPACE = UUID("6d9f2f3c-4f7e-5f0a-9b61-1f0d1c0e7a5b")
 UNKNOWN_RECIPIENT_HOURS = 24 * 14  # the policy answers within 30 days; half of it is left to find out how
 HOUR = 3_600_000
 NO_CONNECTOR = "no-connector"
+NOTHING = "demanded no more"
+"""What an obligation gives way to that nothing takes the place of."""
 
 
 class Demand(Struct, frozen=True):
@@ -204,7 +206,7 @@ def supersessions(
             if newer:
                 fallen[each.obligation_id] = newer
             continue
-        fallen[each.obligation_id] = newer or deletes.get(place[:2]) or whole.get(each.partner) or "demanded no more"
+        fallen[each.obligation_id] = newer or deletes.get(place[:2]) or whole.get(each.partner) or NOTHING
     return fallen
 
 

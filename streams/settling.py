@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from confluent_kafka import Message
 
 from todoke.processors.enrol import shred
-from todoke.processors.plan import demands, identify
+from todoke.processors.plan import NOTHING, demands, identify
 from todoke.schemas.errors import Refused
 from todoke.schemas.obligations import ENDED, Obligation, settle
 from todoke.schemas.receipts import Receipt
@@ -15,6 +15,7 @@ from todoke.schemas.record import ERASED, SubjectRecord, base, contains
 
 from .due import Due, entries
 from .kept import SUBJECT_HEADER, letter
+from .kin import survivors
 from .knowing import bequeathed, freed, freed_by
 from .metrics import kind
 from .outbox import Letter
@@ -53,8 +54,10 @@ class Settling:
         tools = self.tools
         receipts = [(receipt, message) for message in messages if (receipt := self._decode(message))]
         by_cell: dict[Cell, list[Receipt]] = defaultdict(list)
+        unowed = self._unowed([each for each, _ in receipts if each.kind == "superseded"])
         for each, _ in receipts:
-            by_cell[self._place(each)].append(each)
+            if each.receipt_id not in unowed:
+                by_cell[self._place(each)].append(each)
         before: dict[Cell, Obligation | None] = {}
 
         def change(cell: Cell, held: Obligation | None) -> Obligation | None:
@@ -72,7 +75,8 @@ class Settling:
         by_people = [each for receipts, each in reopened if any(one.by for one in receipts)]
         deletes = [each for each in written.values() if each.verb == "delete" and each.state in ENDED]
         # a permission of the same person may have waited for the deletion (correctness, 3)
-        self.due.wake(entries([*by_people, *deletes], self.lane_partitions, tools.now() * 1000))
+        again = [each for each in tools.view.obligations.load(list(unowed.values())) if each] if unowed else []
+        self.due.wake(entries([*by_people, *deletes, *again], self.lane_partitions, tools.now() * 1000))
         # a desk that opened it again has set a time, or has died before it did
         self.due.remind(entries([each for _, each in reopened], self.lane_partitions, tools.now() * 1000))
         deleted = {each.subject_ref for each in deletes}
@@ -83,6 +87,26 @@ class Settling:
         tools.metrics.batch("settling", len(messages))
         self.idle()
         return [message for each, message in receipts if self._place(each) in early] if early else []
+
+    def _unowed(self, receipts: Sequence[Receipt]) -> dict[str, Cell]:
+        """Of receipts that name what takes an obligation's place, those that name what nobody owes, by their ids.
+
+        A desk saw it in the view, and both the view and the worker that made it were lost before it was durable: what
+        gave way to it stands, and is looked at again.
+        """
+        named = [each for each in receipts if each.reference != NOTHING]
+        if not named:
+            return {}
+        view = self.tools.view
+        found = view.raw([view.obligations.cell(each.subject_ref, each.reference) for each in named])
+        missing = [each for each, raw in zip(named, found, strict=True) if raw is None]
+        heirs = survivors(view, [each.subject_ref for each in missing]) if missing else {}
+        merged = [each for each in missing if each.subject_ref in heirs]
+        theirs = view.raw(
+            [view.obligations.cell(heirs[each.subject_ref].subject_ref, each.reference) for each in merged]
+        )
+        owed = {each.receipt_id for each, raw in zip(merged, theirs, strict=True) if raw is not None}
+        return {each.receipt_id: self._place(each) for each in missing if each.receipt_id not in owed}
 
     def _place(self, receipt: Receipt) -> Cell:
         return self.tools.view.obligations.cell(receipt.subject_ref, receipt.obligation_id)

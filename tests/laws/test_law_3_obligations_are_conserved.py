@@ -18,7 +18,7 @@ from todoke.processors.keys import subject_ref
 from todoke.schemas.errors import Unopened
 from todoke.schemas.identity import Identifier
 from todoke.schemas.obligations import ENDED, Obligation
-from todoke.schemas.receipts import Evidence, Receipt
+from todoke.schemas.receipts import Evidence, Receipt, ReceiptKind
 from todoke.schemas.record import SubjectRecord
 from todoke.streams import lanes, patrol, people
 from todoke.streams.embedded import process
@@ -303,6 +303,42 @@ async def test_a_desk_that_looks_again_before_a_worker_has_settled_says_nothing_
 
     assert twice == []
     assert found.exact
+
+
+async def test_nothing_gives_way_to_an_obligation_that_died_with_its_worker(town: Town) -> None:
+    made = town.made
+    await asyncio.to_thread(lanes.order, made, "meta", "paused", by="aiko", ground="let it stand")
+    desk = next(each.desk for each in town.dispatchers[0].stations if each.desk.partner.name == "meta")
+    assert await town.until(lambda: desk.ordered == "paused")
+    await town.publish("consent-changes", withdraw("taro", identifiers=(email("taro"),)))
+
+    def theirs() -> list[Obligation]:
+        return [each for each in town.obligations() if each.partner == "meta"]
+
+    assert await town.until(lambda: bool(theirs()))
+    owed = theirs()[0]
+
+    def said(kind: ReceiptKind, **given: str) -> Letter:
+        receipt = Receipt(
+            receipt_id=str(uuid.uuid4()),
+            obligation_id=owed.obligation_id,
+            subject_ref=owed.subject_ref,
+            partner=owed.partner,
+            account=owed.account,
+            scope=owed.scope,
+            verb=owed.verb,
+            kind=kind,
+            at=made.tools.now(),
+            **given,  # type: ignore[arg-type]  # texts alone
+        )
+        return Letter(made.topic("receipts"), owed.subject_ref, made.tools.codec.encode(receipt))
+
+    made.outbox.send([said("superseded", reference=str(uuid.uuid4())), said("blocked", reason="unreachable")])
+    assert await town.until(lambda: theirs()[0].blocked == "unreachable")
+    assert theirs()[0].state == "blocked"
+
+    await asyncio.to_thread(lanes.order, made, "meta", "open", by="aiko", ground="on")
+    assert await town.until(lambda: theirs()[0].state == "done")
 
 
 async def test_a_receipt_for_an_obligation_that_is_still_on_its_way_holds_up_no_other(town: Town) -> None:
