@@ -105,10 +105,10 @@ def test_every_law_that_a_person_is_shown_can_be_said_in_japanese() -> None:
 
 @pytest.mark.stack
 async def test_a_person_gets_their_records_with_receipts_that_an_outsider_verifies(town: Town, tmp_path: Path) -> None:
-    for name in ("taro", "hanako"):
-        await town.publish(
-            "provisions", provide(name, "meta", counterpart_name="くらCRM", counterpart_address="東京都")
-        )
+    wrong = provide("taro", "meta", counterpart_name="くらMRC", counterpart_address="東京都")
+    right = provide("taro", "meta", counterpart_name="くらCRM", counterpart_address="東京都", corrects=wrong.event_id)
+    await town.publish("provisions", wrong, provide("hanako", "meta", counterpart_name="くらCRM"))
+    await town.publish("provisions", right)
     await town.settled()
     more = (
         f'[ledger]\nvault = "{tmp_path}/vault"\nlog = "{tmp_path}/log"\nguard = "{tmp_path}/guard"\n'
@@ -138,10 +138,10 @@ async def test_a_person_gets_their_records_with_receipts_that_an_outsider_verifi
     assert not any("taro" in str(each) or ref in str(each) for each in files)
     assert {stat.S_IMODE((tmp_path / "out" / each).stat().st_mode) for each in files} == {0o600}
     told = msgspec.json.decode((tmp_path / "out" / files[1]).read_bytes())
-    wrong, right = told["lines"]
-    names = [{one["name"]: one["value"] for one in each["values"]}["recipient_name"] for each in (wrong, right)]
+    first, second = told["lines"]
+    names = [{one["name"]: one["value"] for one in each["values"]}["recipient_name"] for each in (first, second)]
     assert names == ["くらMRC", "くらCRM"]
-    assert (wrong["corrected_by"], right["replaces"]) == (right["record_id"], wrong["record_id"])
+    assert (first["corrected_by"], second["replaces"]) == (second["record_id"], first["record_id"])
     proof = await said(
         place, "log", "verify", "--receipt", str(tmp_path / "out" / files[3]), "--key", str(tmp_path / "log.pub")
     )

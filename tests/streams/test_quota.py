@@ -100,6 +100,7 @@ def test_what_was_not_called_is_given_back_and_accounts_have_windows_of_their_ow
     assert ours.reserve([Ask("d", "jp", Cost(), restrictive=True), Ask("e", "eu", Cost(), restrictive=True)]) == [0, 0]
 
 
+@pytest.mark.long
 async def test_two_dispatchers_keep_one_quota_and_everybody_is_told(stack: Addresses, place: Any) -> None:
     shop = Shop(stack, place)
     shop.quota = (SECOND,)
@@ -118,6 +119,7 @@ async def test_two_dispatchers_keep_one_quota_and_everybody_is_told(stack: Addre
     assert calls_within(moments, SECOND) <= SECOND.most
 
 
+@pytest.mark.long
 async def test_a_quota_that_was_lost_with_the_view_is_counted_anew_from_receipts(stack: Addresses, place: Any) -> None:
     shop = Shop(stack, place)
     shop.quota = (HOUR,)
