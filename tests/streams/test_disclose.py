@@ -106,7 +106,9 @@ def test_every_law_that_a_person_is_shown_can_be_said_in_japanese() -> None:
 @pytest.mark.stack
 async def test_a_person_gets_their_records_with_receipts_that_an_outsider_verifies(town: Town, tmp_path: Path) -> None:
     wrong = provide("taro", "meta", counterpart_name="くらMRC", counterpart_address="東京都")
-    right = provide("taro", "meta", counterpart_name="くらCRM", counterpart_address="東京都", corrects=wrong.event_id)
+    right = provide(
+        "taro", "meta", 600, counterpart_name="くらCRM", counterpart_address="東京都", corrects=wrong.event_id
+    )
     await town.publish("provisions", wrong, provide("hanako", "meta", counterpart_name="くらCRM"))
     await town.publish("provisions", right)
     await town.settled()
