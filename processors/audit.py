@@ -16,7 +16,7 @@ from todoke.schemas.records import FACES, Face
 
 from .checkpoint import Checkpoint, Verifier, decoded, opened
 from .commitment import Shown, combine, commit_face
-from .merkle import Hashes, edge, leaf_hash, root_from
+from .merkle import Hashes, edge, leaf_hash, root_from, root_of
 from .tiles import CHECKPOINT, HASH_BYTES, HEIGHT, WIDTH, bundle, hashes_of, journal, tile, unpack, widths
 from .tlogproof import Proof, check, parse
 
@@ -126,7 +126,7 @@ def _climb(read: Read, size: int, levels: list[list[bytes]], at: tuple[int, int]
     if len(levels[level]) == WIDTH:
         _compare(read, size, level, index, levels[level])
         full, levels[level] = levels[level], []
-        _climb(read, size, levels, (level + 1, index // WIDTH), [_root(full)])
+        _climb(read, size, levels, (level + 1, index // WIDTH), [root_of(full)])
 
 
 def _within(levels: list[list[bytes]]) -> Hashes:
@@ -135,17 +135,9 @@ def _within(levels: list[list[bytes]]) -> Hashes:
     def hashes(level: int, index: int) -> bytes:
         floor, within = divmod(level, HEIGHT)
         place = (index << within) % WIDTH
-        return _root(levels[floor][place : place + (1 << within)])
+        return root_of(levels[floor][place : place + (1 << within)])
 
     return hashes
-
-
-def _root(hashes: list[bytes]) -> bytes:
-    while len(hashes) > 1:
-        hashes = [
-            sha256(b"\x01" + left + right).digest() for left, right in zip(hashes[::2], hashes[1::2], strict=True)
-        ]
-    return hashes[0]
 
 
 def _compare(read: Read, size: int, level: int, index: int, hashes: list[bytes]) -> None:

@@ -72,12 +72,19 @@ def edge(size: int, hashes: Hashes) -> Edge:
     return Edge(size, [hashes(level, index) for level, index in subtrees(0, size)])
 
 
+def levels(leaves: Sequence[bytes]) -> list[list[bytes]]:
+    """The roots of the full subtrees over the hashes of leaves: `levels(leaves)[level][index]`."""
+    found = [list(leaves)]
+    while len(found[-1]) > 1:  # an odd one at the end is part of none
+        below = found[-1]
+        found.append([node_hash(left, right) for left, right in zip(below[::2], below[1::2], strict=False)])
+    return found
+
+
 def root_of(leaves: Sequence[bytes]) -> bytes:
     """The root over the hashes of leaves."""
-    tree = Edge()
-    for each in leaves:
-        tree.append(each)
-    return tree.root()
+    full = levels(leaves)
+    return fold(full[level][index] for level, index in subtrees(0, len(leaves)))
 
 
 def _range(begin: int, end: int, hashes: Hashes) -> bytes:

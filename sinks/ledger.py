@@ -65,6 +65,7 @@ class Ledger:
         self._storage.create(journal(self._journal), data)
         self._journal += 1
         self._carry_out(made, data)
+        self.vault.sweep()
         self.publish()
         return made
 
@@ -75,7 +76,6 @@ class Ledger:
 
     def _carry_out(self, erasure: Erasure, data: bytes) -> None:
         self.vault.destroy(erasure.keys, entry_of(data, len(erasure.keys)), erasure.leaf)
-        self.vault.sweep()
 
     def _heed(self) -> int:
         """Bring an older copy of the vault up to the log, and carry out every erasure of the journal. How many there are."""

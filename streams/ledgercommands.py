@@ -2,7 +2,6 @@
 
 import asyncio
 import os
-import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,21 +12,20 @@ import msgspec
 from rich.table import Table
 
 from todoke.processors.checkpoint import ED25519, ML_DSA_44, Signer, dump_signer
-from todoke.processors.keys import Keyring, seal_for_log, subject_ref
+from todoke.processors.keys import Keyring, subject_ref
 from todoke.processors.provision import gaps as missing
 from todoke.schemas.errors import Misconfigured
-from todoke.schemas.events import LogRow
 from todoke.schemas.records import FACES, Face
 from todoke.sinks.vault.vault import Listed, Vault
 
 from . import build, providers, settings, shards
 from .ledger import run as running
-from .outbox import Letter
 from .reading import Journal, Look, noted, reading
 from .recording import HOLD, RELEASE
 from .terminal import console
 
 SEED_BYTES = 32
+OPERATOR = "operator"
 
 
 @click.group()
@@ -115,7 +113,8 @@ def receipt(record_id: str, faces: tuple[Face, ...], look: Look) -> None:
             found = vault.find(record_id)
             if found:
                 made = shards.receipt(loaded, shard, vault, found, frozenset(faces))
-                _noted(loaded, keyring, found.record.subject_ref, look)
+                with _journal(loaded, keyring) as journal:
+                    noted(journal, [found.record.subject_ref], look)
                 click.echo(msgspec.json.encode(made))
                 return
     raise Misconfigured(f"{record_id}: no shard keeps a record of that id: it was erased, or is still to come")
@@ -143,21 +142,18 @@ def _order(kind: str, subject: str, by: str, ground: str) -> None:
     """Have the ledger do something: the row that says so is itself kept."""
     loaded, keyring = _loaded()
     ref, name = subject_ref(keyring, subject), str(uuid4())
-    payload = seal_for_log(keyring, name, msgspec.json.encode({"by": by, "ground": ground}), os.urandom)
-    row = LogRow(name, kind, ref, "operator", 0, time.time_ns() // 1_000_000, name, "", payload)
-    sending = build.outbox(loaded)
-    try:
-        sending.send([Letter(loaded.namespace + shards.ROWS, ref, build.codec(loaded, ()).encode(row))])
-    finally:
-        sending.close()
+    payload = msgspec.json.encode({"by": by, "ground": ground})
+    with _journal(loaded, keyring) as journal:
+        journal.outbox.send([journal.letter(kind, ref, (OPERATOR, name), payload, name)])
     click.echo(f"{kind} {name} is durable; the ledger acts on it when it reads it")
 
 
-def _noted(loaded: settings.Settings, keyring: Keyring, ref: str, look: Look) -> None:
+@contextmanager
+def _journal(loaded: settings.Settings, keyring: Keyring) -> Iterator[Journal]:
     sending = build.outbox(loaded)
-    topic = loaded.namespace + shards.ROWS
     try:
-        noted(Journal(sending, build.codec(loaded, ()), keyring, topic, build.clock, os.urandom), [ref], look)
+        topic = loaded.namespace + shards.ROWS
+        yield Journal(sending, build.codec(loaded, ()), keyring, topic, build.clock, os.urandom)
     finally:
         sending.close()
 

@@ -50,6 +50,13 @@ class Journal(Struct, frozen=True):
         topic = tools.topic("provision-log")
         return cls(tools.outbox, tools.codec, tools.keyring, topic, tools.now, tools.random)
 
+    def letter(self, kind: str, ref: str, said: tuple[str, str], payload: bytes, row_id: str = "") -> Letter:
+        """A row of this kind about a subject, under a new id where none is given; `said` are the source and the cause."""
+        row_id, (source, cause) = row_id or str(uuid4()), said
+        sealed = seal_for_log(self.keyring, row_id, payload, self.random)
+        row = LogRow(row_id, kind, ref, source, 0, self.now(), cause, "", sealed)
+        return Letter(self.topic, ref, self.codec.encode(row))
+
 
 def reading(command: Callable[..., None]) -> Callable[..., None]:
     """Have a command ask who looks, and why: it is handed a `look`."""
@@ -69,14 +76,8 @@ def noted(journal: Journal, refs: Iterable[str], look: Look) -> None:
 
     Raises `Stop` when it isn't: then nothing may be shown.
     """
-    at, cause = journal.now(), str(uuid4())
-    payload = msgspec.json.encode(look)
-    letters = []
-    for ref in sorted({each for each in refs if each}):
-        row_id = str(uuid4())
-        sealed = seal_for_log(journal.keyring, row_id, payload, journal.random)
-        row = LogRow(row_id, LOOK_UP, ref, SOURCE, 0, at, cause, "", sealed)
-        letters.append(Letter(journal.topic, ref, journal.codec.encode(row)))
+    said, payload = (SOURCE, str(uuid4())), msgspec.json.encode(look)
+    letters = [journal.letter(LOOK_UP, ref, said, payload) for ref in sorted({each for each in refs if each})]
     try:
         journal.outbox.send(letters)
     except (Retry, Stop) as error:

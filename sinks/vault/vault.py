@@ -18,7 +18,7 @@ from msgspec.structs import replace
 
 from todoke.processors.commitment import commit, fold_entry
 from todoke.processors.keys import Keyring, Random, log_generation, open_from_log, seal_for_log
-from todoke.processors.merkle import inclusion, leaf_hash, node_hash
+from todoke.processors.merkle import inclusion, leaf_hash, levels
 from todoke.processors.provision import together
 from todoke.schemas.errors import Unopened
 from todoke.schemas.records import Record
@@ -135,14 +135,14 @@ class Vault:
             commitments.append(commit(record, fresh[NONCE_BYTES + KEY_BYTES :]))
             where = month.number.to_bytes(4, "big")
             puts += [
-                ("ids", name, where + leaf.to_bytes(8, "big") + place.to_bytes(4, "big")),
+                ("ids", name, where + _leaf(leaf) + place.to_bytes(4, "big")),
                 ("rows", where + name, tag + seal(month.cipher, name, record, fresh)),
                 ("subjects", tag + name, record.number.to_bytes(8, "big") + record.source.encode()),
             ]
         puts += [
-            ("entries", leaf.to_bytes(8, "big"), fold_entry(commitments)),
-            ("batches", leaf.to_bytes(8, "big"), b"".join(commitments)),
-            ("facts", NEXT, (leaf + 1).to_bytes(8, "big")),
+            ("entries", _leaf(leaf), fold_entry(commitments)),
+            ("batches", _leaf(leaf), b"".join(commitments)),
+            ("facts", NEXT, _leaf(leaf + 1)),
         ]
         self._store.write(puts)
         self.next_leaf = leaf + 1
@@ -163,11 +163,8 @@ class Vault:
     def path(self, leaf: int, place: int) -> tuple[list[bytes], int]:
         """The proof that a record's commitment is in its batch, and the batch's size. Raises `Unopened` where it is gone."""
         commitments = self.commitments(leaf)
-        levels = [[leaf_hash(each) for each in commitments]]
-        while len(levels[-1]) > 1:  # full subtrees alone: an odd one at the end is part of none
-            below = levels[-1]
-            levels.append([node_hash(*pair) for pair in zip(below[::2], below[1::2], strict=False)])
-        return inclusion(place, len(commitments), lambda level, index: levels[level][index]), len(commitments)
+        full = levels([leaf_hash(each) for each in commitments])
+        return inclusion(place, len(commitments), lambda level, index: full[level][index]), len(commitments)
 
     def commitments(self, leaf: int) -> list[bytes]:
         """The commitments of a leaf's batch, in their places."""
